@@ -1,0 +1,204 @@
+"""The namespace of the arguments, checks at public entrances, moves to the host, per-sample norms.
+
+The only module that imports array_api_compat. No function of the package takes a namespace, a
+device or a dtype: results follow the first array argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from .errors import HypothesisError, ShapeError
+
+Array = Any  # an array of any library that follows the array API standard
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array namespace of the arguments; TypeError if they come from several libraries."""
+    return compat.array_namespace(*arrays)
+
+
+def is_array(x: Any) -> bool:
+    """Whether `x` is an array of a library that the package can compute with (0-d included)."""
+    return bool(compat.is_array_api_obj(x))
+
+
+def eps(x: Array) -> float:
+    """Spacing of the floating-point numbers at 1 in the dtype of `x` (2.2e-16 or 1.2e-7)."""
+    return float(namespace(x).finfo(x.dtype).eps)
+
+
+def like(x: Array, value: Any) -> Array:
+    """`value` (an array or a number) with the library, device and dtype of `x`."""
+    xp = namespace(x)
+    if is_array(value):
+        if value.dtype == x.dtype and compat.device(value) == compat.device(x):
+            namespace(x, value)
+            return value
+        if not same_library(x, value):
+            value = to_numpy(value)
+    return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
+
+
+def same_library(x: Array, y: Array) -> bool:
+    """Whether two arrays come from one library."""
+    return namespace(x) is namespace(y)
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """A NumPy array with the values of `x`, whatever library and device hold it."""
+    if compat.is_cupy_array(x):
+        return np.asarray(x.get())
+    if compat.is_torch_array(x):
+        return np.asarray(x.detach().cpu().resolve_conj().numpy())
+    if compat.is_numpy_array(x) or not is_array(x):
+        return np.asarray(x)
+    return np.asarray(_to_host_device(x))
+
+
+def _to_host_device(x: Array) -> Array:
+    # array_api_strict simulates devices: only the one it calls CPU can be read by NumPy
+    cpu = next((d for d in namespace(x).__array_namespace_info__().devices() if "CPU" in str(d).upper()), None)
+    return x if cpu is None else compat.to_device(x, cpu)
+
+
+def norm(x: Array) -> Array:
+    """Euclidean norm of every sample: (batch, ...) to (batch,)."""
+    xp = namespace(x)
+    flat = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+    if compat.is_numpy_array(flat):  # one pass over memory instead of two
+        return np.sqrt(np.einsum("ij,ij->i", flat, flat))
+    return xp.linalg.vector_norm(flat, axis=1)
+
+
+def largest(x: Array) -> float:
+    """The largest entry as a Python number, NaN if there is one, 0 for an empty array."""
+    return float(namespace(x).max(x)) if math.prod(x.shape) else 0.0
+
+
+def all_finite(x: Array) -> bool:
+    """Whether no entry is NaN or infinite."""
+    xp = namespace(x)
+    return bool(xp.all(xp.isfinite(x)))
+
+
+def eye(n: int, x: Array) -> Array:
+    """The n x n identity with the library, device and dtype of `x`."""
+    return namespace(x).eye(n, dtype=x.dtype, device=compat.device(x))
+
+
+def from_numpy(values: np.ndarray, x: Array) -> Array:
+    """NumPy values with the library, device and dtype of `x` (random draws are made on the host)."""
+    return like(x, values)
+
+
+def has_double(x: Array) -> bool:
+    """Whether the library and device of `x` offer float64."""
+    xp = namespace(x)
+    if compat.is_numpy_array(x):
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX without x64 truncates to float32 with a warning
+        try:
+            return bool(xp.zeros((1,), dtype=xp.float64, device=compat.device(x)).dtype == xp.float64)
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False
+
+
+def in_double(value: Any) -> Any:
+    """Arrays in float64 where their device has it; a dataclass with all its array fields so."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        wide = {name: in_double(field) for name, field in fields.items()}
+        changed = any(wide[name] is not fields[name] for name in fields)
+        return dataclasses.replace(value, **wide) if changed else value
+    if not is_array(value) or not has_double(value):
+        return value
+    xp = namespace(value)
+    return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)
+
+
+def quiet() -> AbstractContextManager[None]:
+    """No NumPy warning on overflow or NaN: the driver looks for them itself and says so in words."""
+    return np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore")
+
+
+def checked(name: str, x: Any, ndim: int | None = None) -> Array:
+    r"""The array argument `name`, refused unless it is real floating, finite and has `ndim` axes.
+
+    Raises
+    ------
+    TypeError
+        `x` is not an array.
+    ShapeError
+        Wrong number of axes; where the batch axis is missing the message says ``x[None]``.
+    HypothesisError
+        The dtype is not float32 or float64, or an entry is NaN or infinite.
+    """
+    if not is_array(x):
+        raise TypeError(f"{name} must be an array (NumPy, CuPy, torch, JAX, ...); got {type(x).__name__}. Use numpy.asarray.")
+    x = _native(x)
+    xp = namespace(x)
+    if not (hasattr(xp, "float64") and x.dtype == xp.float64) and x.dtype != xp.float32:
+        raise HypothesisError(f"{name} must be float32 or float64; got dtype {x.dtype}. Convert it with astype.")
+    if ndim is not None and x.ndim != ndim:
+        hint = f" Add the batch axis: {name}[None]." if x.ndim == ndim - 1 else ""
+        raise ShapeError(f"{name} must have {ndim} axes; got shape {tuple(x.shape)}.{hint}")
+    if not all_finite(x):
+        raise HypothesisError(f"{name} must be finite; it holds {_count_bad(x)} NaN or infinite entries.")
+    return x
+
+
+def _native(x: Array) -> Array:
+    # byte-swapped memory maps are ordinary input for NumPy and poison for everything compiled
+    return x.astype(x.dtype.newbyteorder("=")) if compat.is_numpy_array(x) and not x.dtype.isnative else x
+
+
+def _count_bad(x: Array) -> int:
+    xp = namespace(x)
+    return int(xp.count_nonzero(~xp.isfinite(x)))
+
+
+def positive(name: str, value: Any, why: str = "") -> float:
+    """The scalar argument `name` as a float, refused unless it is a finite number > 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise HypothesisError(f"{name} must be a number > 0{why}; got {value!r}.") from None
+    if not (math.isfinite(number) and number > 0):
+        raise HypothesisError(f"{name} must be a finite number > 0{why}; got {value!r}.")
+    return number
+
+
+def memoised(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Cache a method of an immutable object, by its arguments, on the object itself.
+
+    Safe because operators copy their parameters: nothing that the value depends on can change.
+    """
+
+    @functools.wraps(method)
+    def lookup(self: Any, *arguments: Any) -> Any:
+        cache = self.__dict__.setdefault("_memo", {})
+        key = (method.__name__, *arguments)
+        if key not in cache:
+            cache[key] = method(self, *arguments)
+        return cache[key]
+
+    return lookup
+
+
+def owned(x: Array) -> Array:
+    """A copy of `x` that nobody else can write to; on NumPy it is marked read-only."""
+    copy = namespace(x).asarray(x, copy=True)
+    if compat.is_numpy_array(copy):
+        copy.flags.writeable = False
+    return copy

@@ -1,0 +1,26 @@
+"""The affine layer: input injection U x + b and readout W_o z + b_o."""
+
+from __future__ import annotations
+
+from ..arrays import Array, namespace
+
+__all__ = ["affine", "affine_vjp"]
+
+
+def affine(x: Array, U: Array, b: Array) -> Array:
+    """U x + b for every row: (batch, d), (n, d), (n,) to (batch, n).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> affine(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
+    array([[16.]])
+    """
+    return x @ namespace(x).matrix_transpose(U) + b
+
+
+def affine_vjp(x: Array, U: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Gradients of ``sum_batch <dy, U x + b>`` with respect to x, U, b."""
+    # <dy, U x + b> = <U' dy, x> = <dy x', U> = <dy, b>
+    xp = namespace(x)
+    return dy @ U, xp.matrix_transpose(dy) @ x, xp.sum(dy, axis=0)

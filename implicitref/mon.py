@@ -1,0 +1,257 @@
+r"""Monotone operator equilibrium networks: Theorems 1 to 3 of Winston and Kolter (MON), Algorithms 1 to 4.
+
+``z* = sigma(W z* + U x + b)`` with ``I - W >= m I``. Theorem 1 and Theorem 3 each return an `Inclusion`; the four
+algorithms are two inclusions times two splittings.
+
+=================  ==========================  ===========================
+                   forward-backward            Peaceman-Rachford
+=================  ==========================  ===========================
+equilibrium        Algorithm 1                 Algorithm 2
+equilibrium_vjp    Algorithm 3                 Algorithm 4
+=================  ==========================  ===========================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from .activations import Activation, ZeroBorder
+from .arrays import Array, checked, like, namespace
+from .errors import HypothesisError, ShapeError
+from .operators import Transpose
+from .splitting import Inclusion, Solution, rates, solve
+
+__all__ = [
+    "AdjointProx",
+    "adjoint_state",
+    "backward_inclusion",
+    "equilibrium",
+    "equilibrium_vjp",
+    "forward_inclusion",
+    "implicit_matrix",
+]
+
+
+def forward_inclusion(W: Any, injection: Array, activation: Activation) -> Inclusion:
+    r"""Theorem 1 [MON-Thm1]: z* is the zero of ``A(z) = (I - W) z - (U x + b)`` plus ``B = df`` (eq. 3).
+
+    Holds for the set of solutions, with any step alpha, where sigma = prox^1_f. f may be strongly convex (sigmoid),
+    which adds to m [NEW-strong-prox].
+
+    Parameters
+    ----------
+    W : operator, I - W >= m I
+    injection : array (batch, n)
+        U x + b.
+    activation : Activation
+    """
+    return Inclusion(W, injection, activation, W.m + activation.strong)
+
+
+def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
+    r"""Theorem 3 [MON-Thm3]: dpre = u-tilde is the zero of ``A(u) = (I - W') u`` plus ``B(u) = D u - v`` (eq. 20).
+
+    ``J = (I + D)^-1``, J_ii = 0 allowed (u-tilde_i = 0), W may be singular. The zero is ``J u*``, the gradient at the
+    pre-activation [NEW-backward-zero]; u* itself is ``v + W' u-tilde`` (eq. 19), see `adjoint_state`.
+
+    Parameters
+    ----------
+    W : operator
+    jac : array (batch, n), in [0, 1]
+        Clarke Jacobian of sigma at the pre-activation.
+    dz : array (batch, n)
+        v, the cotangent at z*.
+    """
+    return Inclusion(Transpose(W), namespace(dz).zeros_like(dz), AdjointProx(jac, dz), W.m)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdjointProx:
+    r"""``B(u) = D u - v`` of eq. 20, written with ``J = (I + D)^-1`` so that J = 0 needs no branch.
+
+    The printed resolvent (24), (25) and Algorithms 3, 4 divide by ``1 + alpha (1 + D)``; correct is ``1 + alpha D``
+    [MON-Eq24]. n = 1, W = 1/2, J = 1, v = 1: the truth is 2, as printed 2/3.
+    """
+
+    jac: Array
+    dz: Array
+
+    def prox(self, u: Array, alpha: float = 1.0) -> Array:
+        """(u + alpha v)/(1 + alpha D) = J (u + alpha v)/(J + alpha (1 - J))."""
+        return self.jac * (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac))
+
+    def root(self, u: Array, alpha: float) -> Array:
+        """w with prox^alpha(u) = prox^1(w) = J (w + v)."""
+        return (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac)) - self.dz
+
+    def reflection(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> 2 prox(u) - u = s u + t, one product and one sum."""
+        scale = 2 * self.jac / (self.jac + alpha * (1 - self.jac))
+        s, t = scale - 1, scale * (alpha * self.dz)
+        return lambda u: s * u + t
+
+
+def equilibrium(
+    W: Any,
+    injection: Array,
+    activation: Activation,
+    *,
+    method: str = "peaceman-rachford",
+    alpha: float | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    start: Array | None = None,
+    stop: str = "certificate",
+    keep: bool = False,
+) -> Solution:
+    r"""The equilibrium ``z* = sigma(W z* + injection)``: Algorithms 1 and 2 with prox^alpha for sigma [MON-Alg1, MON-Alg2].
+
+    Parameters
+    ----------
+    W : operator
+    injection : array (batch, n)
+        U x + b.
+    activation : Activation
+    method : {"peaceman-rachford", "forward-backward", "douglas-rachford", "picard"}
+    alpha : float, optional
+        Step > 0; by default the best provable one [NEW-best-alpha]. Forward-backward is guaranteed below
+        `rates.forward_backward_limit`; larger steps are tried, and end in ConvergenceError where they fail.
+    tol : float
+        Certified ``||z - z*||_2`` of every sample, absolute.
+    max_iter : int
+    start : array like injection, optional
+        u to start from (`Solution.u` of an earlier solve); 0 by default.
+    stop : {"certificate", "relative-change"}
+        The papers' relative-change rule accepts non-solutions [NEW-stopping-fooled].
+    keep : bool
+        Keep every iterate in `Solution.states`.
+
+    Raises
+    ------
+    ShapeError, HypothesisError, ConvergenceError
+
+    Examples
+    --------
+    >>> import numpy as np, implicitref as ir
+    >>> W = ir.operators.MonotoneDense(np.array([[1.0]]), np.array([[0.0]]), m=1.0)   # W = -1
+    >>> ir.mon.equilibrium(W, np.array([[1.0]]), ir.activations.relu).z               # z = relu(1 - z)
+    array([[0.5]])
+    """
+    injection = _states("injection", W, injection)
+    W = _operator(W, injection)
+    start = namespace(injection).zeros_like(injection) if start is None else _same("start", start, injection)
+    inclusion = forward_inclusion(W, injection, _activation(activation))
+    alpha = rates.best_alpha(W, method) if alpha is None else alpha
+    return solve(
+        inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep
+    )
+
+
+def equilibrium_vjp(
+    W: Any,
+    injection: Array,
+    activation: Activation,
+    z: Array,
+    dz: Array,
+    *,
+    method: str = "peaceman-rachford",
+    alpha: float | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    start: Array | None = None,
+    stop: str = "certificate",
+) -> tuple[dict[str, Array], Solution]:
+    r"""Gradients through the equilibrium: Theorem 2 by Theorem 3, Algorithms 3 and 4 corrected [MON-Alg3, MON-Alg4].
+
+    Parameters
+    ----------
+    W, injection, activation, method, alpha, tol, max_iter, start, stop
+        As in `equilibrium`; tol certifies ``||dpre - dpre*||_2`` at the given z.
+    z : array (batch, n)
+        The equilibrium.
+    dz : array (batch, n)
+        Gradient of the loss at z.
+
+    Returns
+    -------
+    grads : dict
+        "injection" (= dpre, per sample), "m", and every parameter of W, summed over the batch.
+    solution : Solution
+        Its z is dpre.
+
+    Examples
+    --------
+    >>> import numpy as np, implicitref as ir
+    >>> W = ir.operators.MonotoneDense(np.array([[1.0]]), np.array([[0.0]]), m=1.0)
+    >>> b, one = np.array([[1.0]]), np.array([[1.0]])
+    >>> grads, _ = ir.mon.equilibrium_vjp(W, b, ir.activations.relu, np.array([[0.5]]), one)
+    >>> grads["injection"], grads["A"]               # z = b/2 = b/(1 + A^2)
+    (array([[0.5]]), array([[-0.5]]))
+    """
+    # z = sigma(p), p = W z + injection. With dpre the gradient at p: dz + W' dpre is the whole gradient at z, so
+    # dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz. Then d<loss> = <dpre, dW z + dinjection>.
+    injection = _states("injection", W, injection)
+    W = _operator(W, injection)
+    z, dz = _same("z", z, injection), _same("dz", dz, injection)
+    jac = _activation(activation).derivative(W.matvec(z) + injection)
+    start = namespace(dz).zeros_like(dz) if start is None else _same("start", start, injection)
+    alpha = rates.best_alpha(W, method) if alpha is None else alpha
+    inclusion = backward_inclusion(W, jac, dz)
+    solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
+    dpre = solution.z
+    return {"injection": dpre, **W.vjp(z, dpre), "m": -namespace(z).sum(dpre * z)}, solution
+
+
+def adjoint_state(W: Any, dpre: Array, dz: Array) -> Array:
+    r"""``u* = (I - JW)^-T v = v + W' u-tilde`` (eq. 18, 19) [MON-Eq19]. Algorithms 3 and 4 return u-tilde, not u* [MON-Alg3]."""
+    return dz + W.rmatvec(dpre)
+
+
+def implicit_matrix(W: Array, jac: Array) -> Array:
+    r"""``(I - JW)^-1 J`` for one sample, the derivative of z* by the pre-activation's injection (Theorem 2, eq. 11).
+
+    Dense, O(n^3): the reference that the splittings are compared with.
+
+    Parameters
+    ----------
+    W : array (n, n)
+    jac : array (n,)
+    """
+    xp = namespace(W, jac)
+    n = W.shape[0]
+    identity = xp.eye(n, dtype=W.dtype, device=getattr(W, "device", None))
+    return xp.linalg.solve(identity - jac[:, None] * W, identity * jac)
+
+
+def _states(name: str, W: Any, x: Array) -> Array:
+    for needed in ("matvec", "rmatvec", "resolvent", "m"):
+        if not hasattr(W, needed):
+            raise TypeError(f"W must be an operator of implicitref.operators; got {type(W).__name__}.")
+    x = checked(name, x)
+    n = W.size
+    if x.ndim != 2 or x.shape[1] != n:
+        hint = f" Add the batch axis: {name}[None]." if x.shape == (n,) else ""
+        raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(x.shape)}.{hint}")
+    return x
+
+
+def _operator(W: Any, injection: Array) -> Any:
+    # results follow the injection: an operator of another dtype, device or library is converted, once
+    first = next(iter(W.params.values()))
+    moved = like(injection, first)
+    return W if moved is first else W.replace(**{name: like(injection, p) for name, p in W.params.items()})
+
+
+def _same(name: str, x: Array, injection: Array) -> Array:
+    x = checked(name, x)
+    if tuple(x.shape) != tuple(injection.shape):
+        raise ShapeError(f"{name} must have the shape of injection, {tuple(injection.shape)}; got {tuple(x.shape)}.")
+    return like(injection, x)
+
+
+def _activation(activation: Any) -> Activation:
+    if not isinstance(activation, (Activation, ZeroBorder)):
+        raise HypothesisError(f"activation must be one of implicitref.activations; got {activation!r}.")
+    return activation  # type: ignore[return-value]

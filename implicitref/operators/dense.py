@@ -1,0 +1,235 @@
+r"""The dense operator of Proposition 1: ``W = (1 - m) I - A'A + B - B'``, so that ``I - W >= m I``.
+
+The weight-normalised form of appendix D.2 is ``W = (1 - m) I - g A'A/||A||_F^2 + h (B - B')/||B||_F``. Read
+``A'A`` for A transposed times A.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, checked, eps, eye, like, memoised, namespace, owned, positive, to_numpy
+from ..errors import HypothesisError, ShapeError
+from .linear import DenseMap, batch_of, inverse
+
+__all__ = ["MonotoneDense", "weight"]
+
+
+def weight(A: Array, B: Array, m: float, g: Array | None = None, h: Array | None = None) -> Array:
+    r"""W of Proposition 1 [MON-Prop1, MON-Eq5], or of appendix D.2 where g or h is given [MON-AppD.2-weightnorm].
+
+    Its symmetric part is ``(1 - m) I - A'A``, hence ``I - W >= m I`` for every A and B (with g >= 0).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight(np.array([[2.0]]), np.array([[7.0]]), 1.0)
+    array([[-4.]])
+    """
+    xp = namespace(A, B)
+    gram, skew = xp.matrix_transpose(A) @ A, B - xp.matrix_transpose(B)
+    if g is not None:
+        gram = gram * (g / _square(A))
+    if h is not None:
+        skew = skew * (h / _square(B) ** 0.5)
+    return (1 - m) * eye(A.shape[0], A) - gram + skew
+
+
+def _square(K: Array) -> Array:
+    return namespace(K).sum(K * K)
+
+
+def _inner(P: Array, Q: Array) -> Array:
+    return namespace(P).sum(P * Q)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MonotoneDense:
+    r"""``W = (1 - m) I - A'A + B - B'`` [MON-Prop1], or its weight-normalised form [MON-AppD.2-weightnorm].
+
+    Parameters
+    ----------
+    A, B : array (n, n)
+        Any real matrices. Copied: later changes to the caller's arrays are not seen.
+    m : float
+        Strong monotonicity of ``I - W``, > 0.
+    g, h : float, optional
+        Scales of appendix D.2. ``g >= 0`` is required, which the paper omits: with g free the theorem is false,
+        n = 1, m = 1, g = -3 gives ``I - W = -2``.
+
+    Raises
+    ------
+    ShapeError, HypothesisError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = MonotoneDense(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.0, 1.0], [0.0, 0.0]]), m=0.5)
+    >>> W.to_dense()
+    array([[-0.5,  1. ],
+           [-1. , -3.5]])
+    >>> W.matvec(np.array([[1.0, 0.0]]))
+    array([[-0.5, -1. ]])
+    """
+
+    A: Array
+    B: Array
+    m: float
+    g: Array | None = None
+    h: Array | None = None
+
+    def __post_init__(self) -> None:
+        A = checked("A", self.A, 2)
+        if A.shape[0] != A.shape[1] or A.shape[0] == 0:
+            raise ShapeError(f"A must be square, (n, n) with n >= 1; got shape {tuple(A.shape)}.")
+        B = like(A, checked("B", self.B, 2))
+        if B.shape != A.shape:
+            raise ShapeError(f"B must have the shape of A, {tuple(A.shape)}; got {tuple(B.shape)}.")
+        scales = {name: _scale(name, getattr(self, name), like_=A) for name in ("g", "h")}
+        _check_normalised(A, B, **scales)
+        m = positive("m", self.m, ": I - W >= m I must be strongly monotone [MON-Prop1]")
+        for name, value in {"A": owned(A), "B": owned(B), "m": m, **scales}.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_weight(cls, W: Array, m: float) -> MonotoneDense:
+        r"""The other half of Proposition 1: factors of a given W with ``I - W >= m I``.
+
+        ``A'A = (1 - m) I - (W + W')/2`` by its eigenvalue decomposition, which also serves singular matrices,
+        and ``B = W/2``.
+
+        Raises
+        ------
+        HypothesisError
+            ``I - W >= m I`` fails; the message names the largest m that holds.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> MonotoneDense.from_weight(np.array([[0.0, 1.0], [-1.0, 0.0]]), 1.0).to_dense()
+        array([[ 0.,  1.],
+               [-1.,  0.]])
+        """
+        W, m = checked("W", W, 2), positive("m", m, " [MON-Prop1]")
+        if W.shape[0] != W.shape[1]:
+            raise ShapeError(f"W must be square; got shape {tuple(W.shape)}.")
+        xp = namespace(W)
+        gram = (1 - m) * eye(W.shape[0], W) - (W + xp.matrix_transpose(W)) / 2
+        values, vectors = xp.linalg.eigh(gram)
+        smallest = float(xp.min(values))
+        if smallest < -8 * W.shape[0] * eps(W) * (1 + float(xp.max(xp.abs(values)))):
+            raise HypothesisError(
+                f"I - W >= m I [MON-Prop1] needs m <= {m + smallest:.6g}, the smallest eigenvalue of the symmetric part "
+                f"of I - W; got m = {m:g}."
+            )
+        roots = xp.sqrt(xp.clip(values, 0.0, None))
+        return cls(roots[:, None] * xp.matrix_transpose(vectors), W / 2, m)
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The trained parameters by name: A, B, and g, h where given."""
+        named = {name: getattr(self, name) for name in ("A", "B", "g", "h")}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def replace(self, **params: Any) -> MonotoneDense:
+        """The same operator with other parameters."""
+        unknown = sorted(set(params) - {"A", "B", "m", "g", "h"})
+        if unknown:
+            raise TypeError(f"MonotoneDense has no parameter {', '.join(unknown)}; it has A, B, m, g, h.")
+        return dataclasses.replace(self, **params)
+
+    @property
+    def size(self) -> int:
+        """Length n of a state."""
+        return int(self.A.shape[0])
+
+    @memoised
+    def to_dense(self) -> Array:
+        """W as a matrix (n, n)."""
+        return owned(weight(self.A, self.B, self.m, self.g, self.h))
+
+    def matvec(self, z: Array) -> Array:
+        """W z for every row of (batch, n)."""
+        return self._map(z).matvec(batch_of("z", z, self.size))
+
+    def rmatvec(self, y: Array) -> Array:
+        """W' y for every row of (batch, n)."""
+        return self._map(y).rmatvec(batch_of("y", y, self.size))
+
+    def _map(self, x: Array) -> DenseMap:
+        return DenseMap(like(x, self.to_dense()))
+
+    @memoised
+    def resolvent(self, alpha: float) -> DenseMap:
+        """V = (I + alpha (I - W))^-1, factored once for each alpha: O(n^3), shared by both passes and the batch."""
+        alpha = positive("alpha", alpha, " [MON-EqA5]")
+        shifted = (1 + alpha) * eye(self.size, self.A) - alpha * self.to_dense()
+        return DenseMap(owned(inverse(shifted, f"I + {alpha:g} (I - W)")))
+
+    @memoised
+    def lipschitz(self) -> float:
+        """L = ||I - W||_2, the largest singular value."""
+        xp = namespace(self.A)
+        return float(xp.max(xp.linalg.svdvals(eye(self.size, self.A) - self.to_dense())))
+
+    @memoised
+    def magnitude(self) -> DenseMap:
+        """|W| entry by entry: what bounds the rounding error of W z."""
+        return DenseMap(namespace(self.A).abs(self.to_dense()))
+
+    def vjp(self, z: Array, dy: Array) -> dict[str, Array]:
+        r"""Gradient of ``<dy, W z>``, summed over the batch, with respect to every parameter.
+
+        Parameters
+        ----------
+        z, dy : array (batch, n)
+
+        Returns
+        -------
+        dict of arrays, the names and shapes of `params`
+        """
+        # <dy, W z> = <H, W> with H = sum_batch dy z'. On the two parts of W:
+        #   d<H, A'A> = <A (H + H'), dA>                    d<H, B - B'> = <H - H', dB>
+        # and with N = ||A||_F^2, s = ||B||_F, quotient rule:
+        #   d<H, g A'A/N> = <(g/N) A (H + H') - (2g/N^2) <H, A'A> A, dA> + <H, A'A>/N dg
+        #   d<H, h (B - B')/s> = <(h/s) (Q - <Q, B> B/s^2), dB> + <Q, B>/s dh,  Q = H - H'
+        z, dy = batch_of("z", z, self.size), batch_of("dy", dy, self.size)
+        xp = namespace(z, dy)
+        A, B, g, h = (None if p is None else like(z, p) for p in (self.A, self.B, self.g, self.h))
+        H = xp.matrix_transpose(dy) @ z
+        dA, dB = -(A @ (H + xp.matrix_transpose(H))), H - xp.matrix_transpose(H)
+        grads = {"A": dA, "B": dB}
+        if g is not None:
+            N, along = _square(A), -_inner(dA, A) / 2  # along = <H, A'A>
+            grads |= {"A": (g / N) * dA + (2 * g * along / N**2) * A, "g": -along / N}
+        if h is not None:
+            s, along = _square(B) ** 0.5, _inner(dB, B)
+            grads |= {"B": (h / s) * (dB - (along / s**2) * B), "h": along / s}
+        return grads
+
+
+def _scale(name: str, value: Any, like_: Array) -> Array | None:
+    if value is None:
+        return None
+    number = float(to_numpy(value)) if np.ndim(to_numpy(value)) == 0 else math.nan
+    if not math.isfinite(number):
+        raise HypothesisError(f"{name} must be a finite scalar; got {value!r}.")
+    if name == "g" and number < 0:
+        raise HypothesisError(
+            f"g must be >= 0 [MON-AppD.2-weightnorm]; got {number:g}. With g < 0 monotonicity is lost: n = 1, m = 1, "
+            "g = -3 gives I - W = -2."
+        )
+    return owned(like(like_, value))
+
+
+def _check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:
+    for name, matrix, scale in (("A", A, g), ("B", B, h)):
+        if scale is not None and float(_square(matrix)) == 0:
+            raise HypothesisError(
+                f"{name} must not be zero where its norm divides [MON-AppD.2-weightnorm]; got ||{name}||_F = 0. "
+                "Leave its scale out, or set the scale to 0 with any nonzero matrix."
+            )

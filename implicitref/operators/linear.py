@@ -1,0 +1,81 @@
+"""Linear maps on batches: a matrix, and the transpose of any map. Both serve operators and their resolvents."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..arrays import Array, all_finite, eye, namespace
+from ..errors import ShapeError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DenseMap:
+    """x -> M x for every row of a batch (batch, n)."""
+
+    matrix: Array
+
+    def matvec(self, x: Array) -> Array:
+        """M x, row by row: (batch, n) to (batch, k)."""
+        return x @ namespace(x).matrix_transpose(self.matrix)
+
+    def rmatvec(self, y: Array) -> Array:
+        """M' y, row by row: (batch, k) to (batch, n)."""
+        return y @ self.matrix
+
+    def to_dense(self) -> Array:
+        """M."""
+        return self.matrix
+
+    def cayley(self) -> DenseMap:
+        """2 M - I, the reflection that belongs to a resolvent M (MON eq. A5)."""
+        return DenseMap(2 * self.matrix - eye(self.matrix.shape[0], self.matrix))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transpose:
+    """The transpose of an operator, of its resolvent and of its Cayley map: factored once, used by both passes."""
+
+    of: Any
+
+    def matvec(self, x: Array) -> Array:
+        """M' x."""
+        return self.of.rmatvec(x)
+
+    def rmatvec(self, y: Array) -> Array:
+        """M y."""
+        return self.of.matvec(y)
+
+    def to_dense(self) -> Array:
+        """M' as a matrix."""
+        dense = self.of.to_dense()
+        return namespace(dense).matrix_transpose(dense)
+
+    def resolvent(self, alpha: float) -> Transpose:
+        """(I + alpha (I - W'))^-1 = V'."""
+        return Transpose(self.of.resolvent(alpha))
+
+    def cayley(self) -> Transpose:
+        """(2 V - I)'."""
+        return Transpose(self.of.cayley())
+
+    def magnitude(self) -> Transpose:
+        """|W|'."""
+        return Transpose(self.of.magnitude())
+
+
+def inverse(matrix: Array, what: str) -> Array:
+    """The inverse, checked once: GPU libraries return inf for a singular matrix without a word."""
+    result = namespace(matrix).linalg.inv(matrix)
+    if not all_finite(result):
+        raise ArithmeticError(f"{what} is singular to working precision.")
+    return result
+
+
+def batch_of(name: str, z: Array, n: int) -> Array:
+    """`z` as states (batch, n), refused by name otherwise."""
+    if getattr(z, "ndim", None) != 2 or z.shape[1] != n:
+        shape = tuple(getattr(z, "shape", ()))
+        hint = f" Add the batch axis: {name}[None]." if shape == (n,) else ""
+        raise ShapeError(f"{name} must have shape (batch, {n}); got {shape}.{hint}")
+    return z

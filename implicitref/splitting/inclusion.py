@@ -1,0 +1,70 @@
+r"""A zero of the sum of an affine and a maximal monotone operator: ``0 in A(z) + B(z)``, ``A(z) = (I - W) z - b``.
+
+Theorem 1 (forward) and Theorem 3 (backward) of MON each give one `Inclusion`; every splitting consumes one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..arrays import Array
+
+
+class State(NamedTuple):
+    """One iterate. u is what the resolvent of B was applied to, so ``z = R_B(u)`` always."""
+
+    z: Array
+    u: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inclusion:
+    r"""``0 in (I - W) z - b + B(z)`` (MON eq. A8 with the operators of eq. 3 or eq. 20).
+
+    Attributes
+    ----------
+    W : operator
+        matvec, resolvent(alpha), magnitude(), to_dense().
+    b : array (batch, ...)
+    B : object with ``prox(u, alpha)``, its resolvent, ``reflection(alpha)``, its Cayley operator, and
+        ``root(u, alpha)``, the w with ``prox(u, alpha) = prox(w, 1)``
+    m : float
+        Strong monotonicity of A + B, > 0.
+    """
+
+    W: Any
+    b: Array
+    B: Any
+    m: float
+
+    def A(self, z: Array) -> Array:
+        """(I - W) z - b."""
+        return z - self.W.matvec(z) - self.b
+
+    def resolvent_A(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> (I + alpha A)^-1 (u) = V (u + alpha b) [MON-EqA6]."""
+        V, shift = self.W.resolvent(alpha), alpha * self.b
+        return lambda u: V.matvec(u + shift)
+
+    def resolvent_B(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> (I + alpha B)^-1 (u), a proximal map [MON-EqA7]."""
+        return lambda u: self.B.prox(u, alpha)
+
+    def cayley_A(self, alpha: float) -> Callable[[Array], Array]:
+        """C_A = 2 R_A - I [MON-EqA5]: one linear map, 2 V - I, and one addition."""
+        C, shift = self.W.resolvent(alpha).cayley(), alpha * self.b
+        constant = C.matvec(shift) + shift  # 2 V alpha b
+
+        def reflect(u: Array) -> Array:
+            result = C.matvec(u)
+            result += constant  # a fresh array, nobody else holds it
+            return result
+
+        return reflect
+
+    def cayley_B(self, alpha: float) -> Callable[[Array], Array]:
+        """C_B = 2 R_B - I [MON-EqA5]; the absolute value where B is the normal cone of the positive orthant."""
+        reflection: Callable[[Array], Array] = self.B.reflection(alpha)
+        return reflection
