@@ -1,0 +1,136 @@
+"""The ground floor: checks at the door, moves between libraries, norms, errors."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import implicitref as ir
+import numpy as np
+import pytest
+from implicitref import arrays
+from oracles import assert_close
+
+
+def test_round_trip_through_the_host(backend):
+    values = np.random.default_rng(0).normal(size=(2, 3))
+    x = backend(values)
+    np.testing.assert_array_equal(arrays.to_numpy(x), backend.numpy(x))
+    again = arrays.from_numpy(values, x)
+    assert arrays.namespace(again) is arrays.namespace(x)
+    assert again.dtype == x.dtype
+    np.testing.assert_array_equal(backend.numpy(again), backend.numpy(x))
+
+
+def test_like_keeps_what_already_fits_and_converts_the_rest(backend):
+    x = backend(np.ones(2))
+    assert arrays.like(x, x) is x
+    for value in (np.float32([0.5, 0.25]), np.float64([0.5, 0.25]), np.array([0.5, 0.25], dtype=">f8")):
+        moved = arrays.like(x, value)
+        assert moved.dtype == x.dtype
+        np.testing.assert_array_equal(backend.numpy(moved), [0.5, 0.25])
+    assert float(arrays.like(x, 2.0)) == 2.0
+
+
+def test_eps_eye_norm_largest(backend):
+    x = backend(np.array([[3.0, 4.0], [0.0, -1.0]]))
+    assert arrays.eps(x) == backend.eps
+    np.testing.assert_array_equal(backend.numpy(arrays.eye(2, x)), np.eye(2))
+    assert_close(backend.numpy(arrays.norm(x)), [5.0, 1.0], scale=5, tol=4 * backend.eps)
+    assert arrays.largest(x) == 4.0
+    images = backend(np.ones((2, 3, 2, 2)))
+    assert_close(backend.numpy(arrays.norm(images)), [12**0.5] * 2, scale=5, tol=4 * backend.eps)
+    assert arrays.norm(backend(np.ones((0, 3)))).shape == (0,)
+    assert arrays.largest(backend(np.ones((0,)))) == 0.0
+
+
+def test_largest_sees_nan():
+    assert math.isnan(arrays.largest(np.array([1.0, np.nan, 0.0])))
+
+
+def test_double_where_the_device_has_it(backend):
+    wide = arrays.in_double(backend(np.ones(2)))
+    can = backend.name != "strict-no_float64"
+    assert arrays.has_double(backend(np.ones(2))) == can
+    assert arrays.eps(wide) == (np.finfo(np.float64).eps if can else backend.eps)
+
+
+def test_checked_accepts_and_names(backend):
+    x = backend(np.ones((2, 3)))
+    assert arrays.checked("x", x, 2) is x
+    with pytest.raises(ir.ShapeError, match=r"x must have 2 axes; got shape \(3,\).*x\[None\]"):
+        arrays.checked("x", backend(np.ones(3)), 2)
+    with pytest.raises(ir.ShapeError, match="must have 2 axes") as caught:
+        arrays.checked("x", backend(np.ones((1, 1, 1))), 2)
+    assert "[None]" not in str(caught.value)
+    with pytest.raises(ir.HypothesisError, match="x must be finite; it holds 2 NaN or infinite"):
+        arrays.checked("x", backend(np.array([[np.nan, 1.0, -np.inf]])), 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.complex128, np.float16, np.longdouble])
+def test_checked_refuses_other_dtypes(dtype):
+    with pytest.raises(ir.HypothesisError, match="x must be float32 or float64; got dtype"):
+        arrays.checked("x", np.ones(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("value", [[1.0], 1.0, None, "x", (1.0, 2.0)])
+def test_checked_refuses_what_is_no_array(value):
+    with pytest.raises(TypeError, match="x must be an array"):
+        arrays.checked("x", value)
+
+
+def test_byte_swapped_arrays_become_native():
+    x = arrays.checked("x", np.array([1.0, 2.0], dtype=">f8"))
+    assert x.dtype == np.dtype("=f8")
+    np.testing.assert_array_equal(x, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, None, "a", [1.0, 2.0]])
+def test_positive_refuses(value):
+    with pytest.raises(ir.HypothesisError, match=r"tol must be a (finite )?number > 0"):
+        arrays.positive("tol", value)
+
+
+def test_positive_accepts_anything_like_a_number():
+    assert [arrays.positive("m", v) for v in (1, 0.5, np.float32(2.0), np.array(3.0))] == [1.0, 0.5, 2.0, 3.0]
+
+
+def test_owned_is_a_copy_that_nobody_writes_to(backend):
+    x = backend(np.ones(2))
+    copy = arrays.owned(x)
+    assert copy is not x
+    np.testing.assert_array_equal(backend.numpy(copy), [1.0, 1.0])
+    if backend.is_numpy:
+        assert not np.shares_memory(copy, x)
+        assert not copy.flags.writeable
+
+
+def test_mixed_libraries_are_a_type_error():
+    strict = pytest.importorskip("array_api_strict")
+    with pytest.raises(TypeError):
+        arrays.namespace(np.ones(2), strict.ones(2))
+
+
+def test_memoised_results_are_kept_on_the_object_by_argument():
+    class Counts:
+        calls = 0
+
+        @arrays.memoised
+        def square(self, x):
+            self.calls += 1
+            return x * x
+
+    one, two = Counts(), Counts()
+    assert [one.square(2), one.square(2), one.square(3), two.square(2)] == [4, 4, 9, 4]
+    assert (one.calls, two.calls) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [ir.ShapeError, ir.HypothesisError])
+def test_errors_are_value_errors(error):
+    assert issubclass(error, ValueError)
+
+
+def test_convergence_error_carries_its_solution_through_pickle():
+    error = pickle.loads(pickle.dumps(ir.ConvergenceError("why", {"z": 1})))
+    assert isinstance(error, RuntimeError)
+    assert (str(error), error.solution) == ("why", {"z": 1})
