@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..arrays import Array, namespace
 
-__all__ = ["affine", "affine_vjp"]
+__all__ = ["affine", "affine_vjp", "affine_vjp_params"]
 
 
 def affine(x: Array, U: Array, b: Array) -> Array:
@@ -22,5 +22,10 @@ def affine(x: Array, U: Array, b: Array) -> Array:
 def affine_vjp(x: Array, U: Array, dy: Array) -> tuple[Array, Array, Array]:
     """Gradients of ``sum_batch <dy, U x + b>`` with respect to x, U, b."""
     # <dy, U x + b> = <U' dy, x> = <dy x', U> = <dy, b>
+    return dy @ U, *affine_vjp_params(x, dy)
+
+
+def affine_vjp_params(x: Array, dy: Array) -> tuple[Array, Array]:
+    """The last two only, with respect to U and b: a first layer needs no gradient of its input."""
     xp = namespace(x)
-    return dy @ U, xp.matrix_transpose(dy) @ x, xp.sum(dy, axis=0)
+    return xp.matrix_transpose(dy) @ x, xp.sum(dy, axis=0)

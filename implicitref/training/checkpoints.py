@@ -1,0 +1,102 @@
+"""Checkpoints: an npz file of arrays with a JSON header, written atomically, read without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import to_numpy
+from ..errors import HypothesisError
+from ..networks import MonNetwork
+from .archives import read_npz, write_atomically
+from .loop import Record, State
+from .optimisers import AdamState
+
+__all__ = ["SCHEMA", "VERSION", "load", "save"]
+
+SCHEMA, VERSION = "implicitref-checkpoint", 1
+GROUPS = ("params", "mean", "square")
+
+
+def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) -> None:
+    """Write `state` and `config` (JSON values) to `path`, replacing it in one instant."""
+    from .. import __version__
+
+    groups = (state.network.params, state.optimiser.mean, state.optimiser.square)
+    named = zip(GROUPS, groups, strict=True)
+    arrays = {f"{group}/{name}": to_numpy(value) for group, values in named for name, value in values.items()}
+    header = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "package": __version__,
+        "model": _model(state.network),
+        "config": dict(config),
+        "steps": state.optimiser.steps,
+        "rng": dict(state.rng),
+        "history": [record._asdict() for record in state.history],
+    }
+    arrays["header"] = np.array(json.dumps(header))
+    savez: Any = np.savez  # its newer type hints read **arrays as its option allow_pickle
+    write_atomically(path, lambda file: savez(file, **arrays))
+
+
+def load(path: str | os.PathLike[str], network: MonNetwork) -> tuple[State, dict[str, Any]]:
+    r"""The state and configuration in `path`, on a network of the same architecture.
+
+    Parameters
+    ----------
+    path : file written by `save`
+    network : MonNetwork
+        Gives the architecture; its parameters are replaced.
+
+    Raises
+    ------
+    HypothesisError
+        The file is truncated or damaged, is no checkpoint of this package, comes from a newer version, holds pickled
+        objects, or belongs to another architecture.
+    OSError
+    """
+    arrays = read_npz(path)
+    header = _header(Path(path), arrays.pop("header", None))
+    if header["model"] != _model(network):
+        raise HypothesisError(f"{path} holds the model {header['model']}, not {_model(network)}.")
+    groups = {group: _group(Path(path), arrays, group, network) for group in GROUPS}
+    optimiser = AdamState(header["steps"], groups["mean"], groups["square"])
+    history = tuple(Record(**record) for record in header["history"])
+    return State(network.replace(**groups["params"]), optimiser, header["rng"], history), header["config"]
+
+
+def _model(network: MonNetwork) -> dict[str, Any]:
+    return {"name": "mon-fc", "activation": network.activation.name, "m": network.W.m}
+
+
+def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
+    try:
+        header = json.loads(str(text)) if text is not None and text.ndim == 0 and text.dtype.kind == "U" else None
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        raise HypothesisError(f"{path} is no checkpoint of implicitref: it has no header with schema {SCHEMA!r}.")
+    if header.get("version") != VERSION:
+        raise HypothesisError(
+            f"{path} has checkpoint version {header.get('version')!r}, written by implicitref {header.get('package')}; "
+            f"this package reads version {VERSION}. Install the version that wrote it."
+        )
+    missing = [name for name in ("model", "config", "steps", "rng", "history") if name not in header]
+    if missing:
+        raise HypothesisError(f"{path}: the header lacks {', '.join(missing)}.")
+    return header
+
+
+def _group(path: Path, arrays: dict[str, np.ndarray], group: str, network: MonNetwork) -> dict[str, np.ndarray]:
+    found = {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{group}/")}
+    wanted = {name: (tuple(p.shape), str(p.dtype)) for name, p in network.params.items()}
+    got = {name: (value.shape, str(value.dtype)) for name, value in found.items()}
+    if got != wanted:
+        raise HypothesisError(f"{path}: {group} must be {wanted}; got {got}.")
+    return found
