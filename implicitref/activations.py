@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, eps, from_numpy, is_array, namespace, positive, to_numpy
+from .arrays import Array, eps, from_numpy, is_array, namespace, positive, to_numpy, zeros
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -108,7 +108,8 @@ class Activation:
 
     def value(self, z: Array) -> Array:
         """f(z), entry by entry; +inf outside its domain. f vanishes at its minimiser over sigma's range or is left
-        with the constant of the register's table, since only differences of f matter."""
+        with the constant of the register's table, since only differences of f matter.
+        """
         return self.f(_real(z))
 
     def root(self, x: Array, alpha: float) -> Array:
@@ -116,6 +117,10 @@ class Activation:
         if self.closed_root:
             return self.closed_root(_real(x), alpha)
         return newton(self.sigma, self.slope, _real(x), alpha)[0]
+
+    def resolvent(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> prox^alpha_f(u), the resolvent of alpha df (MON eq. A7)."""
+        return self.sigma if self.alpha_free else lambda u: self.prox(u, alpha)
 
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha_f(u) - u, the Cayley operator of df (MON eq. A5); |u| for relu."""
@@ -137,7 +142,8 @@ def newton(
     xp = namespace(x)
     w, residual = x, (alpha - 1) * (x - sigma(x))
     ends = x - residual / min(1.0, alpha), x - residual / max(1.0, alpha)
-    low, high = xp.minimum(*ends), xp.maximum(*ends)
+    rounding = 4 * eps(x) * xp.abs(x)  # of the ends: where |x| >> |w| it would put the root outside
+    low, high = xp.minimum(*ends) - rounding, xp.maximum(*ends) + rounding
     open_ = xp.abs(residual) > 8 * eps(x) * (1 + abs(1 - alpha)) * xp.abs(x)
     steps = 0
     while bool(xp.any(open_)) and steps < MAX_NEWTON:
@@ -169,7 +175,7 @@ def _absolute(u: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    return namespace(x).maximum(x, from_numpy(np.zeros(()), x))
+    return namespace(x).maximum(x, zeros(x.shape, x))  # on NumPy twice as fast as with the number 0
 
 
 def _step(x: Array) -> Array:
@@ -222,8 +228,8 @@ def leaky_relu(slope: float = 0.01) -> Activation:
     leaky_relu(0.5)
     """
     a = _parameter("leaky_relu", "slope", slope, 0 < slope <= 1, "0 < slope <= 1: outside it is no prox [NEW-not-prox]")
-    parts = (functools.partial(part, a=a) for part in (_leaky, _leaky_slope, _leaky_f, _leaky_root))
-    return Activation(f"leaky_relu({a:g})", *parts)
+    sigma, slope_, f, root = (functools.partial(part, a=a) for part in (_leaky, _leaky_slope, _leaky_f, _leaky_root))
+    return Activation(f"leaky_relu({a:g})", sigma, slope_, f, root)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -271,7 +277,7 @@ def _soft_f(z: Array, lam: float) -> Array:
 def _soft_root(x: Array, alpha: float, lam: float) -> Array:
     xp = namespace(x)
     shift = (1 - alpha) * lam
-    return xp.where(xp.abs(x) > alpha * lam, x + xp.where(x > 0, shift, -shift), x / alpha)
+    return xp.where(xp.abs(x) > alpha * lam, x + shift * xp.sign(x), x / alpha)
 
 
 def soft_threshold(lam: float = 1.0) -> Activation:
@@ -284,8 +290,8 @@ def soft_threshold(lam: float = 1.0) -> Activation:
     array([1., 0.])
     """
     level = _parameter("soft_threshold", "lam", lam, lam >= 0, "lam >= 0")
-    parts = (functools.partial(part, lam=level) for part in (_soft, _soft_slope, _soft_f, _soft_root))
-    return Activation(f"soft_threshold({level:g})", *parts)
+    sigma, slope, f, root = (functools.partial(part, lam=level) for part in (_soft, _soft_slope, _soft_f, _soft_root))
+    return Activation(f"soft_threshold({level:g})", sigma, slope, f, root)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -300,7 +306,7 @@ def _tanh_slope(x: Array) -> Array:
     # 1/cosh^2 through e = exp(-2|x|): 1 - tanh^2 cancels, cosh overflows
     xp = namespace(x)
     e = xp.exp(-2 * xp.abs(x))
-    return 4 * e / ((1 + e) * (1 + e))
+    return xp.clip(4 * e / ((1 + e) * (1 + e)), 0.0, 1.0)  # <= 1 but for rounding, which a large alpha would enlarge
 
 
 def _entropy(t: Array) -> Array:
@@ -397,7 +403,8 @@ def elu(a: float = 1.0) -> Activation:
     """
     reason = "0 < a <= 1: for a > 1 the slope at 0- is a > 1, and a prox has slopes in [0, 1] [NEW-not-prox]"
     level = _parameter("elu", "a", a, 0 < a <= 1, reason)
-    return Activation(f"elu({level:g})", *(functools.partial(part, a=level) for part in (_elu, _elu_slope, _elu_f)))
+    sigma, slope, f = (functools.partial(part, a=level) for part in (_elu, _elu_slope, _elu_f))
+    return Activation(f"elu({level:g})", sigma, slope, f)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -467,6 +474,10 @@ class ZeroBorder:
         """f inside; on the border 0 at 0 and +inf elsewhere."""
         return namespace(z).where(self._inside(z), self.inner.value(z), _indicator(z == 0, z))
 
+    def resolvent(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> prox^alpha(u)."""
+        return lambda u: self.prox(u, alpha)
+
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u: the inner reflection inside, -u on the border."""
         inner = self.inner.reflection(alpha)
@@ -480,8 +491,8 @@ class ZeroBorder:
         xp = namespace(x)
         if self.shapes is None and x.ndim != 4:
             raise ShapeError(
-                f"zero_border without shapes needs states (batch, channels, height, width); got shape {tuple(x.shape)}. "
-                "Give shapes for flat states."
+                f"zero_border without shapes needs states (batch, channels, height, width); got shape {tuple(x.shape)}."
+                " Give shapes for flat states."
             )
         mask = _interior(self.width, self.shapes or (tuple(x.shape[1:]),))
         if self.shapes is not None and x.shape[-1] != mask.size:
@@ -500,9 +511,7 @@ def _interior(width: int, shapes: tuple[tuple[int, int, int], ...]) -> np.ndarra
     return np.concatenate(masks)
 
 
-def zero_border(
-    activation: Activation, width: int, shapes: list[tuple[int, int, int]] | None = None
-) -> ZeroBorder:
+def zero_border(activation: Activation, width: int, shapes: list[tuple[int, int, int]] | None = None) -> ZeroBorder:
     """The activation with `width` border pixels of every image held at zero (MON section 4.2, zero padding).
 
     Setting an entry to zero is the prox of the indicator of {0}, so this is again ``prox^1`` of a closed

@@ -2,10 +2,10 @@ r"""Losses: value and gradient side by side. The only module where 1/batch occur
 
 from __future__ import annotations
 
-from .arrays import Array, checked, from_numpy, namespace, to_numpy
-from .errors import HypothesisError, ShapeError
-
 import numpy as np
+
+from .arrays import Array, alongside, checked, from_numpy, namespace, to_numpy
+from .errors import HypothesisError, ShapeError
 
 __all__ = ["cross_entropy", "one_hot", "squared_error"]
 
@@ -25,7 +25,8 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     >>> squared_error(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))
     (2.0, array([[0., 2.]]))
     """
-    prediction, target = checked("prediction", prediction, 2), checked("target", target, 2)
+    prediction = checked("prediction", prediction, 2)
+    target = alongside("target", checked("target", target, 2), prediction)
     _same("target", target.shape, prediction.shape)
     batch = max(prediction.shape[0], 1)
     difference = prediction - target
@@ -71,7 +72,7 @@ def one_hot(labels: Array, logits: Array) -> Array:
     _same("labels", labels.shape, (logits.shape[0],))
     if labels.dtype.kind not in "iu":
         raise HypothesisError(f"labels must be integers; got dtype {labels.dtype}.")
-    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise HypothesisError(f"labels must lie in 0..{classes - 1}; got {labels.min()}..{labels.max()}.")
     return from_numpy(np.eye(classes)[labels], logits)
 

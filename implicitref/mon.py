@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, checked, like, namespace
+from .arrays import Array, alongside, checked, like, namespace
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .splitting import Inclusion, Solution, rates, solve
@@ -82,6 +82,12 @@ class AdjointProx:
         """(u + alpha v)/(1 + alpha D) = J (u + alpha v)/(J + alpha (1 - J))."""
         return self.jac * (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac))
 
+    def resolvent(self, alpha: float) -> Callable[[Array], Array]:
+        """u -> prox^alpha(u) = s u + t, with s and t computed once."""
+        s = self.jac / (self.jac + alpha * (1 - self.jac))
+        t = s * (alpha * self.dz)
+        return lambda u: s * u + t
+
     def root(self, u: Array, alpha: float) -> Array:
         """w with prox^alpha(u) = prox^1(w) = J (w + v)."""
         return (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac)) - self.dz
@@ -106,7 +112,7 @@ def equilibrium(
     stop: str = "certificate",
     keep: bool = False,
 ) -> Solution:
-    r"""The equilibrium ``z* = sigma(W z* + injection)``: Algorithms 1 and 2 with prox^alpha for sigma [MON-Alg1, MON-Alg2].
+    r"""The equilibrium ``z* = sigma(W z* + injection)`` [MON-Alg1, MON-Alg2], with prox^alpha where they print sigma.
 
     Parameters
     ----------
@@ -144,9 +150,7 @@ def equilibrium(
     start = namespace(injection).zeros_like(injection) if start is None else _same("start", start, injection)
     inclusion = forward_inclusion(W, injection, _activation(activation))
     alpha = rates.best_alpha(W, method) if alpha is None else alpha
-    return solve(
-        inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep
-    )
+    return solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep)
 
 
 def equilibrium_vjp(
@@ -205,7 +209,7 @@ def equilibrium_vjp(
 
 
 def adjoint_state(W: Any, dpre: Array, dz: Array) -> Array:
-    r"""``u* = (I - JW)^-T v = v + W' u-tilde`` (eq. 18, 19) [MON-Eq19]. Algorithms 3 and 4 return u-tilde, not u* [MON-Alg3]."""
+    r"""``u* = (I - JW)^-T v = v + W' u-tilde`` [MON-Eq18, MON-Eq19]. Algorithms 3 and 4 return u-tilde, not u*."""
     return dz + W.rmatvec(dpre)
 
 
@@ -248,7 +252,7 @@ def _same(name: str, x: Array, injection: Array) -> Array:
     x = checked(name, x)
     if tuple(x.shape) != tuple(injection.shape):
         raise ShapeError(f"{name} must have the shape of injection, {tuple(injection.shape)}; got {tuple(x.shape)}.")
-    return like(injection, x)
+    return alongside(name, x, injection)
 
 
 def _activation(activation: Any) -> Activation:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, checked, eps, eye, like, memoised, namespace, owned, positive, to_numpy
+from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive, to_numpy
 from ..errors import HypothesisError, ShapeError
 from .linear import DenseMap, batch_of, inverse
 
@@ -86,7 +86,7 @@ class MonotoneDense:
         A = checked("A", self.A, 2)
         if A.shape[0] != A.shape[1] or A.shape[0] == 0:
             raise ShapeError(f"A must be square, (n, n) with n >= 1; got shape {tuple(A.shape)}.")
-        B = like(A, checked("B", self.B, 2))
+        B = alongside("B", checked("B", self.B, 2), A)
         if B.shape != A.shape:
             raise ShapeError(f"B must have the shape of A, {tuple(A.shape)}; got {tuple(B.shape)}.")
         scales = {name: _scale(name, getattr(self, name), like_=A) for name in ("g", "h")}
@@ -123,8 +123,8 @@ class MonotoneDense:
         smallest = float(xp.min(values))
         if smallest < -8 * W.shape[0] * eps(W) * (1 + float(xp.max(xp.abs(values)))):
             raise HypothesisError(
-                f"I - W >= m I [MON-Prop1] needs m <= {m + smallest:.6g}, the smallest eigenvalue of the symmetric part "
-                f"of I - W; got m = {m:g}."
+                f"I - W >= m I [MON-Prop1] needs m <= {m + smallest:.6g}, the smallest eigenvalue of the symmetric "
+                f"part of I - W; got m = {m:g}."
             )
         roots = xp.sqrt(xp.clip(values, 0.0, None))
         return cls(roots[:, None] * xp.matrix_transpose(vectors), W / 2, m)
@@ -180,6 +180,11 @@ class MonotoneDense:
     def magnitude(self) -> DenseMap:
         """|W| entry by entry: what bounds the rounding error of W z."""
         return DenseMap(namespace(self.A).abs(self.to_dense()))
+
+    @memoised
+    def frobenius(self) -> float:
+        """||W||_F >= || |W| ||_2, the cheap bound of the same."""
+        return float(_square(self.to_dense()) ** 0.5)
 
     def vjp(self, z: Array, dy: Array) -> dict[str, Array]:
         r"""Gradient of ``<dy, W z>``, summed over the batch, with respect to every parameter.

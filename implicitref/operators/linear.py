@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
-from ..arrays import Array, all_finite, eye, namespace
+from ..arrays import Array, all_finite, eye, memoised, namespace
 from ..errors import ShapeError
 
 
@@ -17,7 +18,12 @@ class DenseMap:
 
     def matvec(self, x: Array) -> Array:
         """M x, row by row: (batch, n) to (batch, k)."""
-        return x @ namespace(x).matrix_transpose(self.matrix)
+        return x @ self.transposed
+
+    @functools.cached_property
+    def transposed(self) -> Array:
+        """M'."""
+        return namespace(self.matrix).matrix_transpose(self.matrix)
 
     def rmatvec(self, y: Array) -> Array:
         """M' y, row by row: (batch, k) to (batch, n)."""
@@ -27,6 +33,7 @@ class DenseMap:
         """M."""
         return self.matrix
 
+    @memoised
     def cayley(self) -> DenseMap:
         """2 M - I, the reflection that belongs to a resolvent M (MON eq. A5)."""
         return DenseMap(2 * self.matrix - eye(self.matrix.shape[0], self.matrix))
@@ -62,6 +69,10 @@ class Transpose:
     def magnitude(self) -> Transpose:
         """|W|'."""
         return Transpose(self.of.magnitude())
+
+    def frobenius(self) -> float:
+        """||W'||_F = ||W||_F."""
+        return float(self.of.frobenius())
 
 
 def inverse(matrix: Array, what: str) -> Array:

@@ -1,15 +1,15 @@
 r"""How far is this state from the equilibrium? Bounds computed from the state alone.
 
-All rest on one line. If ``z = R_B(w)`` with step 1 then ``w - z in B(z)``, so ``e = A(z) + w - z = w - (W z + b)`` is an
-element of (A + B)(z). A + B is m-strongly monotone and has 0 at z*, hence ``||z - z*|| <= ||e||/m``. For any w this is
-C1; for ``w = z + (u - z)/alpha`` after a Peaceman-Rachford step it is C3; on the backward inclusion it is B1.
+All rest on one line. If ``z = R_B(w)`` with step 1 then ``w - z in B(z)``, so ``e = A(z) + w - z = w - (W z + b)``
+is an element of (A + B)(z). A + B is m-strongly monotone and has 0 at z*, hence ``||z - z*|| <= ||e||/m``. For any w
+this is C1; for ``w = z + (u - z)/alpha`` after a Peaceman-Rachford step it is C3; on the backward inclusion it is B1.
 """
 
 from __future__ import annotations
 
 import math
 
-from ..arrays import Array, eps, in_double, like, namespace, norm
+from ..arrays import Array, eps, in_double, largest, like, namespace, norm
 from .inclusion import Inclusion
 
 __all__ = [
@@ -33,11 +33,8 @@ def defect(inclusion: Inclusion, w: Array) -> tuple[Array, Array]:
 def distance(inclusion: Inclusion, alpha: float, u: Array) -> tuple[Array, Array]:
     r"""z = R_B(u) and a bound on ``||z - z*||_2`` for every sample [NEW-cert-C1, NEW-cert-C3, NEW-cert-B1].
 
-    The smaller of two. From u: ``||e||/m`` at the w with ``R_B(w) = z``. From z alone: at ``w = W z + b``, where
-    ``y = R_B(w)`` and ``e = W (z - y)``, so ``||z - y|| + ||e||/m``; it reaches a lower floor where R_B contracts much
-    and z is known better than u. To both is added what rounding may have hidden: an inner product of length n
-    is off by about ``sqrt(n) eps/2`` times the sum of magnitudes (the probabilistic model of Higham and Mary,
-    2019). Evaluated in float64 also for float32 states, where the device has it.
+    ``||e||/m`` plus what rounding may have hidden of e. Evaluated in float64 also for float32 states, where the
+    device has it.
 
     Parameters
     ----------
@@ -52,23 +49,35 @@ def distance(inclusion: Inclusion, alpha: float, u: Array) -> tuple[Array, Array
     """
     wide, u_wide = in_double(inclusion), in_double(u)
     z, e = defect(wide, wide.B.root(u_wide, alpha))
-    Wz = wide.W.matvec(z)
-    y = wide.B.prox(Wz + wide.b, 1.0)
-    hidden = _rounding(wide, z, Wz)
-    from_u = (norm(e) + hidden) / wide.m
-    from_z = norm(z - y) + (norm(wide.W.matvec(z - y)) + hidden) / wide.m
-    bound = namespace(z).minimum(from_u, from_z)
+    length, hidden = norm(e), _rounding(wide, z, wide.W.frobenius() * norm(z))
+    near_floor = largest(length) < 100 * largest(hidden)
+    bound = _near_floor(wide, z, length) if near_floor else (length + hidden) / wide.m
     if u_wide is u:
         return z, bound
     narrow = inclusion.B.prox(u, alpha)
     return narrow, like(u, bound + norm(in_double(narrow) - z)) * (1 + eps(u))
 
 
-def _rounding(inclusion: Inclusion, z: Array, Wz: Array) -> Array:
-    # of the product W z, of z = sigma(w) in its last digits, and of the sum w - W z - b with w close to W z + b
+def _near_floor(inclusion: Inclusion, z: Array, length: Array) -> Array:
+    r"""The bound where rounding matters, at the price of two more products.
+
+    The smaller of C1 at the state's own w, ``||e||/m``, and C1 at ``w = W z + b``: there ``y = R_B(w)`` and
+    ``e = W (z - y)``, so ``||z - y|| + ||e||/m``, which sees no more than z (u may be known less well than z).
+    """
+    xp, Wz = namespace(z), inclusion.W.matvec(z)
+    y = inclusion.B.prox(Wz + inclusion.b, 1.0)
+    hidden = _rounding(inclusion, z, norm(inclusion.W.magnitude().matvec(xp.abs(z))))
+    return (
+        xp.minimum(length + hidden, inclusion.m * norm(z - y) + norm(inclusion.W.matvec(z - y)) + hidden) / inclusion.m
+    )
+
+
+def _rounding(inclusion: Inclusion, z: Array, product: Array) -> Array:
+    # An inner product of length n is off by about sqrt(n) eps/2 times the sum of magnitudes (the probabilistic model of
+    # Higham and Mary, 2019); `product` bounds the norm of those sums. z = sigma(w) and the sum w - W z - b with
+    # w close to W z + b add a few units of the last digit.
     n, unit = math.prod(z.shape[1:]), eps(z) / 2
-    product = inclusion.W.magnitude().matvec(namespace(z).abs(z))
-    return unit * ((math.sqrt(n) + 4) * norm(product) + 3 * norm(z) + 3 * norm(inclusion.b))
+    return unit * ((math.sqrt(n) + 4) * product + 3 * norm(z) + 3 * norm(inclusion.b))
 
 
 def ball(inclusion: Inclusion, alpha: float, u: Array) -> tuple[Array, Array]:
@@ -84,8 +93,9 @@ def distance_from_state(inclusion: Inclusion, alpha: float, z: Array) -> tuple[A
     r"""Certificate C2, from z alone [NEW-cert-C2].
 
     With ``r = z - R_B(z - alpha A(z))`` and ``y = z - r``:
-    ``||y - z*|| <= ||(I - alpha G) r||/(alpha m)`` and, with ``q = ||(I + alpha G') r||``,
-    ``||z - z*|| <= (q + sqrt(q^2 - 4 alpha m ||r||^2))/(2 alpha m)``.
+    ``||y - z*|| <= ||(I - alpha G) r||/(alpha m)`` and
+    ``||z - z*|| <= (q + sqrt(q^2 - 4 alpha m (1 + alpha mu) ||r||^2))/(2 alpha m)`` with
+    ``q = ||(I + alpha G' + 2 alpha mu I) r||``, B being mu-strongly monotone and m the modulus of A + B.
 
     Returns
     -------
@@ -94,14 +104,15 @@ def distance_from_state(inclusion: Inclusion, alpha: float, z: Array) -> tuple[A
     xp = namespace(z)
     r = z - inclusion.B.prox(z - alpha * inclusion.A(z), alpha)
     G_r, Gt_r = r - inclusion.W.matvec(r), r - inclusion.W.rmatvec(r)
-    q = norm(r + alpha * Gt_r)
-    inside = q * q - 4 * alpha * inclusion.m * norm(r) ** 2
+    mu = getattr(inclusion.B, "strong", 0.0)
+    q = norm((1 + 2 * alpha * mu) * r + alpha * Gt_r)
+    inside = q * q - 4 * alpha * inclusion.m * (1 + alpha * mu) * norm(r) ** 2
     bound_z = (q + xp.sqrt(xp.where(inside > 0, inside, xp.zeros_like(inside)))) / (2 * alpha * inclusion.m)
     return z - r, norm(r - alpha * G_r) / (alpha * inclusion.m), bound_z
 
 
 def distance_from_step(rho: float, u: Array, u_next: Array) -> Array:
-    r"""``||u+ - u*|| <= rho/(1 - rho) ||u+ - u||`` for a rho-contraction, rho < 1; also bounds ||z+ - z*|| [NEW-cert-C3]."""
+    r"""``||u+ - u*|| <= rho/(1 - rho) ||u+ - u||`` for a rho-contraction; bounds ||z+ - z*|| too [NEW-cert-C3]."""
     return rho / (1 - rho) * norm(u_next - u)
 
 
@@ -119,7 +130,9 @@ def adjoint_state_bound(inclusion: Inclusion, norm_W: float, q: Array) -> Array:
 
 
 def adjoint_norm_bounds(m: float, norm_W: float) -> tuple[float, float]:
-    r"""``||(I - JW)^-1 J|| <= 1/m`` and ``||(I - W'J)^-1|| <= 1 + ||W||/m`` for every diagonal 0 <= J <= I [NEW-adjoint-norms]."""
+    r"""``||(I - JW)^-1 J|| <= 1/m``, ``||(I - W'J)^-1|| <= 1 + ||W||/m`` for every diagonal J in [0, I]
+    [NEW-adjoint-norms].
+    """
     return 1 / m, 1 + norm_W / m
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..arrays import Array
+from ..arrays import Array, namespace
 
 
 class State(NamedTuple):
@@ -28,8 +28,8 @@ class Inclusion:
     W : operator
         matvec, resolvent(alpha), magnitude(), to_dense().
     b : array (batch, ...)
-    B : object with ``prox(u, alpha)``, its resolvent, ``reflection(alpha)``, its Cayley operator, and
-        ``root(u, alpha)``, the w with ``prox(u, alpha) = prox(w, 1)``
+    B : object with ``prox(u, alpha)``; ``resolvent(alpha)`` and ``reflection(alpha)``, the resolvent and the Cayley
+        operator as maps; and ``root(u, alpha)``, the w with ``prox(u, alpha) = prox(w, 1)``
     m : float
         Strong monotonicity of A + B, > 0.
     """
@@ -50,11 +50,15 @@ class Inclusion:
 
     def resolvent_B(self, alpha: float) -> Callable[[Array], Array]:
         """u -> (I + alpha B)^-1 (u), a proximal map [MON-EqA7]."""
-        return lambda u: self.B.prox(u, alpha)
+        resolvent: Callable[[Array], Array] = self.B.resolvent(alpha)
+        return resolvent
 
     def cayley_A(self, alpha: float) -> Callable[[Array], Array]:
         """C_A = 2 R_A - I [MON-EqA5]: one linear map, 2 V - I, and one addition."""
         C, shift = self.W.resolvent(alpha).cayley(), alpha * self.b
+        if not bool(namespace(shift).any(shift)):  # the backward inclusion has b = 0
+            matvec: Callable[[Array], Array] = C.matvec
+            return matvec
         constant = C.matvec(shift) + shift  # 2 V alpha b
 
         def reflect(u: Array) -> Array:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from ..arrays import positive, to_numpy
 from ..errors import HypothesisError
@@ -54,7 +53,8 @@ def forward_backward_class(m: float, L: float, alpha: float) -> float:
 
 
 def forward_backward_limit(G: np.ndarray) -> float:
-    """``2 beta = lambda_min(G^-1 + G^-T) >= 2m/L^2``: forward-backward converges for every B iff alpha < 2 beta [MON-Sec3.4-alpha]."""
+    """``2 beta = lambda_min(G^-1 + G^-T) >= 2m/L^2``: forward-backward converges for every B iff alpha is below it
+    [MON-Sec3.4-alpha]."""
     inverse = scipy.linalg.inv(G)
     return float(scipy.linalg.eigvalsh(inverse + inverse.T)[0])
 
@@ -93,16 +93,20 @@ def douglas_rachford(rho: float) -> float:
 
 
 def best_forward_backward(G: np.ndarray) -> float:
-    """argmin over alpha of the exact factor ||I - alpha G||_2, convex on (0, 2 beta)."""
+    """Argmin over alpha of the exact factor ||I - alpha G||_2, convex on (0, 2 beta)."""
+    from scipy.optimize import minimize_scalar  # a third of the cost of importing the package
+
     limit = forward_backward_limit(G)
-    found = scipy.optimize.minimize_scalar(
+    found = minimize_scalar(
         lambda alpha: forward_backward(G, alpha), bounds=(0.0, limit), method="bounded", options={"xatol": 1e-4 * limit}
     )
     return float(found.x)
 
 
 def best_peaceman_rachford(G: np.ndarray) -> float:
-    """argmin over alpha of h, by golden section on log alpha around the class optimum 1/L [NEW-best-alpha]."""
+    """Argmin over alpha of h, by golden section on log alpha around the class optimum 1/L [NEW-best-alpha]."""
+    from scipy.optimize import golden
+
     P, Q = _pencil(G)
     last = [G.shape[0] - 1] * 2
 
@@ -110,9 +114,8 @@ def best_peaceman_rachford(G: np.ndarray) -> float:
         alpha = math.exp(log_alpha)
         return float(scipy.linalg.eigvalsh(P / alpha + alpha * Q, subset_by_index=last, check_finite=False)[0])
 
-    m, L = constants(G)
-    # the minimiser lies in [1/L, 1/m]: outside, both terms of the pencil change the same way
-    found = scipy.optimize.golden(h, brack=(-math.log(L), -math.log(L) + 0.5), tol=1e-3)
+    start = -math.log(np.linalg.norm(G, 2))
+    found = golden(h, brack=(start, start + 0.5), tol=1e-3)
     return float(math.exp(found))
 
 
@@ -146,5 +149,5 @@ def _search(W: Any, method: str) -> float:
     forward = method == "forward-backward"
     if W.size > EXACT_UP_TO:
         L = W.lipschitz()
-        return W.m / L**2 if forward else 1 / L
+        return float(W.m / L**2 if forward else 1 / L)
     return positive("alpha", (best_forward_backward if forward else best_peaceman_rachford)(gap(W)))

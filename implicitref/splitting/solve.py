@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..arrays import Array, eps, largest, namespace, norm, positive, quiet
+from ..arrays import Array, eps, largest, namespace, norm, positive, quiet, total_norm
 from ..errors import ConvergenceError, HypothesisError
 from . import rates
 from .certificates import distance
@@ -26,28 +27,54 @@ class Solution:
     z, u : array (batch, ...)
         The state and what the resolvent of B was applied to, ``z = R_B(u)``. u warm-starts another solve.
     iterations : int
-    residuals : array (iterations, batch)
-        ``||u+ - u||_2`` at every iteration; under stop = "relative-change" the paper's ``||z+ - z||/||z+||``.
-    bound : array (batch,)
-        Certified ``||z - z*||_2``; inf where the iteration diverged.
     converged : boolean array (batch,)
         By the rule that was asked for.
     reason : str
-    alpha : float
-        The step that was used.
+        A sentence.
+    bound : array (batch,)
+        Certified ``||z - z*||_2``; inf where the iteration diverged.
+    residuals : array (iterations, batch)
+        ``||u+ - u||_2`` at every iteration; under stop = "relative-change" the paper's ``||z+ - z||/||z+||``.
     states : list of State, or None
         Every iterate, with keep=True.
+    inclusion, start, method, alpha, stop
+        What was solved, from where and how.
     """
 
     z: Array
     u: Array
     iterations: int
-    residuals: Array
-    bound: Array
     converged: Array
     reason: str
+    inclusion: Inclusion = dataclasses.field(repr=False)
+    start: Array = dataclasses.field(repr=False)
+    method: str
     alpha: float
-    states: list[State] | None = None
+    stop: str
+    states: list[State] | None = dataclasses.field(default=None, repr=False)
+    known_bound: Array | None = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def bound(self) -> Array:
+        """Certified distance of every sample; computed when first asked for where the stopping rule did not need it."""
+        if self.known_bound is not None:
+            return self.known_bound
+        with quiet():
+            bound = distance(self.inclusion, self.alpha, self.u)[1]
+        xp = namespace(bound)
+        return xp.where(xp.isfinite(bound), bound, xp.full_like(bound, math.inf))
+
+    @functools.cached_property
+    def residuals(self) -> Array:
+        """Residual of every iteration and sample: the iteration is replayed when they are first asked for, so that a
+        solve whose history nobody reads pays neither time nor memory for it.
+        """
+        step, residual, u, rows = MAPS[self.method](self.inclusion, self.alpha), _RESIDUALS[self.stop], self.start, []
+        with quiet():
+            for _ in range(self.iterations):
+                previous, u = u, step(u)
+                rows.append(residual(self.inclusion, self.alpha, previous, u))
+        return namespace(u).stack(rows)
 
 
 def solve(
@@ -87,117 +114,166 @@ def solve(
     ConvergenceError
         The iteration diverged, ran out of iterations, or met the floor of the dtype; `.solution` holds what it found.
     """
-    alpha, tol, max_iter = positive("alpha", alpha), positive("tol", tol), _count("max_iter", max_iter)
+    alpha = 1.0 if method == "picard" else positive("alpha", alpha)
     step = _choice("method", method, MAPS)(inclusion, alpha)
-    rule = _choice("stop", stop, _RULES)(inclusion, alpha, tol)
-    alpha = 1.0 if method == "picard" else alpha
-    history: list[Array] = []
+    rule = _choice("stop", stop, _RULES)(inclusion, alpha, positive("tol", tol))
+    max_iter, iterations, due, start, pace = _count("max_iter", max_iter), 0, 1, u, _Pace()
     states: list[State] = []
-    watch = _Watch()
     with quiet():
         while True:
-            previous, u = u, step(u)
-            residual, done = rule(previous, u)
-            history.append(residual)
+            previous, u, iterations = u, step(u), iterations + 1
             if keep:
                 states.append(State(inclusion.B.prox(u, alpha), u))
             if callback is not None:
-                callback(len(history), residual)
-            if done or len(history) == max_iter or watch.ended(residual, u):
-                break
-        z, bound = distance(inclusion, alpha, u)
-    xp = namespace(z)
-    bound = xp.where(xp.isfinite(bound), bound, xp.full_like(bound, math.inf))
-    converged = bound <= tol if stop == "certificate" else history[-1] <= tol
-    cause = "" if bool(xp.all(converged)) else _cause(inclusion, method, alpha, tol, max_iter, watch, bound)
-    reason = cause or f"converged in {len(history)} iterations: certified distance {largest(bound):.2g}"
-    solution = Solution(
-        z, u, len(history), xp.stack(history), bound, converged, reason, alpha, states if keep else None
-    )
-    if cause:
-        raise ConvergenceError(cause, solution)
-    return solution
+                callback(iterations, _RESIDUALS[stop](inclusion, alpha, previous, u))
+            if iterations >= min(due, max_iter):
+                check = rule(previous, u)
+                if check.done or iterations == max_iter or pace.ended(check.length, u):
+                    break
+                due = iterations + 1 + pace.pause(iterations, check)
+        z = inclusion.B.prox(u, alpha)
+        residual = _RESIDUALS[stop](inclusion, alpha, previous, u) if check.residual is None else check.residual
+    kept, reached_by_rule = states if keep else None, residual <= tol
+    solution = Solution(z, u, iterations, reached_by_rule, "", inclusion, start, method, alpha, stop, kept, check.bound)
+    if stop == "certificate":
+        solution = dataclasses.replace(solution, known_bound=solution.bound, converged=solution.bound <= tol)
+    reached = bool(namespace(z).all(solution.converged))
+    reason = _success(solution, residual) if reached else _cause(solution, tol, pace.state)
+    solution = dataclasses.replace(solution, reason=reason)
+    if reached:
+        return solution
+    raise ConvergenceError(reason, solution)
 
 
-def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Callable[[Array, Array], tuple[Array, bool]]:
+def _step_length(inclusion: Inclusion, alpha: float, previous: Array, u: Array) -> Array:
+    return norm(u - previous)
+
+
+def _relative_change(inclusion: Inclusion, alpha: float, previous: Array, u: Array) -> Array:
+    z = inclusion.B.prox(u, alpha)
+    return _ratio(norm(z - inclusion.B.prox(previous, alpha)), norm(z))
+
+
+def _ratio(change: Array, size: Array) -> Array:
+    return change / namespace(size).maximum(size, eps(size) ** 4)  # 0/0 is 0: the rule is fooled, as printed
+
+
+_RESIDUALS = {"certificate": _step_length, "relative-change": _relative_change}
+
+
+class _Check(NamedTuple):
+    """What a stopping rule saw: a length over the whole batch, the length at which it expects to stop, whether to stop
+    now, and by the way the residuals or the bound.
+    """
+
+    length: float
+    target: float
+    done: bool
+    residual: Array | None = None
+    bound: Array | None = None
+
+
+Rule = Callable[[Array, Array], _Check]  # (previous u, u) -> check
+
+
+def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
     # The certificate costs a product with W, the step length almost nothing, and their ratio varies slowly: the
-    # certificate is computed once at the start and then when the ratio of last time says that it will pass.
-    ratio = 0.0
+    # certificate is computed once at the start and then when the step is as short as the ratio of last time asks.
+    target = math.inf
 
-    def rule(previous: Array, u: Array) -> tuple[Array, bool]:
-        nonlocal ratio
-        residual = norm(u - previous)
-        length = largest(residual)
-        if ratio * length > tol or not math.isfinite(length):
-            return residual, False
-        bound = largest(distance(inclusion, alpha, u)[1])
-        ratio = bound / length if length else 0.0
-        return residual, bound <= tol
+    def rule(previous: Array, u: Array) -> _Check:
+        nonlocal target
+        length = total_norm(u - previous)
+        if length > target or not math.isfinite(length):
+            return _Check(length, target, False)
+        bound = distance(inclusion, alpha, u)[1]
+        worst = largest(bound)
+        target = tol * length / worst if worst else 0.0
+        return _Check(length, target, worst <= tol, bound=bound)
 
     return rule
 
 
-def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Callable[[Array, Array], tuple[Array, bool]]:
+def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
+    # Every sample passes only if the whole batch passes as one vector, which is cheaper to ask.
     R_B = inclusion.resolvent_B(alpha)
-    z: Array | None = None
 
-    def rule(previous: Array, u: Array) -> tuple[Array, bool]:
-        nonlocal z
-        z, old = R_B(u), R_B(previous) if z is None else z
-        change, size = norm(z - old), norm(z)
-        xp = namespace(size)
-        zero = xp.zeros_like(size)
-        residual = xp.where(change == 0, zero, change / xp.where(change == 0, xp.ones_like(size), size))
-        return residual, largest(residual) <= tol
+    def rule(previous: Array, u: Array) -> _Check:
+        z = R_B(u)
+        difference = z - R_B(previous)
+        length, target = total_norm(difference), 1.001 * tol * total_norm(z)
+        if length > target or not math.isfinite(length):
+            return _Check(length, target, False)
+        residual = _ratio(norm(difference), norm(z))
+        return _Check(length, target, largest(residual) <= tol, residual)
 
     return rule
 
 
-_RULES = {"certificate": _by_certificate, "relative-change": _by_relative_change}
+_RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {
+    "certificate": _by_certificate,
+    "relative-change": _by_relative_change,
+}
 
 
-class _Watch:
-    """Notices that an iteration overflows, or that its steps have come down to rounding and shrink no more."""
+class _Pace:
+    """When to look next, and when to give up: at overflow, or where steps are down to rounding and shrink no more.
 
-    PATIENCE = 50
+    A check reads the state back from its device and costs as much as the cheap half of a step, so that half of the
+    iterations that the last rate predicts are run without one.
+    """
+
+    PATIENCE, LONGEST_PAUSE = 50, 16
 
     def __init__(self) -> None:
         self.shortest, self.since, self.state = math.inf, 0, "iterations"
+        self.length, self.iteration = math.nan, 0
 
-    def ended(self, residual: Array, u: Array) -> bool:
-        length = largest(residual)
+    def pause(self, iteration: int, check: _Check) -> int:
+        rate = (check.length / self.length) ** (1 / (iteration - self.iteration)) if self.length > 0 else math.nan
+        self.length, self.iteration = check.length, iteration
+        if not (0 < rate < 1 and 0 < check.target < check.length):
+            return 0
+        return min(int(math.log(check.target / check.length) / math.log(rate)) // 2, self.LONGEST_PAUSE)
+
+    def ended(self, length: float, u: Array) -> bool:
         if not math.isfinite(length):
             self.state = "diverged"
             return True
         self.since = 0 if length < self.shortest else self.since + 1
         self.shortest = min(length, self.shortest)
-        if self.since >= self.PATIENCE and length <= 100 * eps(u) * largest(norm(u)):
+        if self.since >= self.PATIENCE and length <= 100 * eps(u) * total_norm(u):
             self.state = "floor"
             return True
         return False
 
 
-def _cause(
-    inclusion: Inclusion, method: str, alpha: float, tol: float, max_iter: int, watch: _Watch, bound: Array
-) -> str:
+def _success(solution: Solution, residual: Array) -> str:
+    if solution.stop == "certificate":
+        return f"certified distance {largest(solution.bound):.2g} after {solution.iterations} iterations"
+    return f"relative change {largest(residual):.2g} after {solution.iterations} iterations"
+
+
+def _cause(solution: Solution, tol: float, ending: str) -> str:
     """A sentence: what happened, why, and what to do."""
-    if watch.state == "floor":
+    worst, method = largest(solution.bound), solution.method
+    if ending == "floor":
         return (
-            f"{method} reached the floor of {bound.dtype}: the certified distance stays at {largest(bound):.2g} > tol = "
-            f"{tol:.2g}. Ask for tol >= {2 * largest(bound):.1g}, or pass float64 arrays."
+            f"{method} reached the floor of {solution.z.dtype}: the certified distance stays at {worst:.2g} > "
+            f"tol = {tol:.2g}. Ask for tol >= {2 * worst:.1g}, or pass float64 arrays."
         )
     happened = (
-        f"{method} diverged: the state overflowed"
-        if watch.state == "diverged"
-        else f"{method} did not reach tol = {tol:.2g} in max_iter = {max_iter} iterations; the certified distance is "
-        f"{largest(bound):.2g}"
+        f"{method} diverged: the state overflowed after {solution.iterations} iterations"
+        if ending == "diverged"
+        else f"{method} did not reach tol = {tol:.2g} in max_iter = {solution.iterations} iterations; the certified "
+        f"distance is {worst:.2g}"
     )
-    return f"{happened} (alpha = {alpha:.4g}). {_remedy(inclusion, method, alpha)}"
+    return f"{happened} (alpha = {solution.alpha:.4g}). {_remedy(solution.inclusion, method, solution.alpha)}"
 
 
 def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
     G = rates.gap(inclusion.W)
-    if method == "picard" or method == "forward-backward":
+    if method in ("picard", "forward-backward"):
         limit = rates.forward_backward_limit(G)
         name = "Picard is forward-backward at alpha = 1, which" if method == "picard" else "Forward-backward"
         if alpha >= limit:
@@ -209,9 +285,10 @@ def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
     else:
         rate = rates.peaceman_rachford(G, alpha)
         rate = rate if method == "peaceman-rachford" else rates.douglas_rachford(rate)
+    digit = math.log(10) / max(-math.log(rate), 1e-300) if 0 < rate < 1 else math.inf
     return (
-        f"The contraction factor is {rate:.6g}, about {math.log(10) / max(-math.log(rate), 1e-300):.3g} iterations a digit: "
-        "raise max_iter, or use peaceman-rachford with alpha=None, the best provable step."
+        f"The contraction factor is {rate:.6g}, about {digit:.3g} iterations a digit: raise max_iter, or use "
+        "peaceman-rachford with alpha=None, the best provable step."
     )
 
 
