@@ -106,6 +106,7 @@ def _add_train(commands: Any) -> None:
     add("--batch", type=_count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
     add("--learning-rate", type=_positive, metavar="R", help="largest of the schedule (default 5e-3)")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
+    add("--weight-decay", type=float, metavar="D", help="decoupled (default 0.2)")
     add("--tol", type=_positive, help="tolerance of both passes (default 1e-2)")
     add("--stop", choices=["certificate", "relative-change"], help="what tol is held against (default certificate)")
     add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import importlib.util
 import math
 import os
 import struct
@@ -207,8 +208,9 @@ def _read_idx(path: Path, file: IO[bytes], limit: int, axes: int) -> np.ndarray:
 def _openml(name: str) -> Dataset:
     from sklearn.datasets import fetch_openml
 
+    parser = "pandas" if importlib.util.find_spec("pandas") else "liac-arff"  # the slow one needs nothing
     try:
-        fetched = fetch_openml(OPENML[name], version=1, as_frame=False)
+        fetched = fetch_openml(OPENML[name], version=1, as_frame=False, parser=parser)
     except OSError as error:  # urllib's errors and timeouts are OSErrors
         raise HypothesisError(
             f"data {name!r} comes from OpenML, which could not be reached ({error}). Give an npz file or a folder of "

@@ -53,7 +53,7 @@ def test_digits_with_defaults_reach_95_percent(tmp_path, capsys):
 def test_the_papers_recipe_can_be_varied(tmp_path):
     assert run(*QUICK[:4], "--recipe", "paper", "--epochs", "1", "--hidden", "5", "--json", tmp_path / "r.json") == 0
     config = json.loads((tmp_path / "r.json").read_text())["config"]
-    desired = {"epochs": 1, "batch": 128, "learning_rate": 1e-3, "schedule": "step", "tol": 1e-2}
+    desired = {"epochs": 1, "batch": 128, "learning_rate": 1e-3, "schedule": "step", "tol": 1e-2, "weight_decay": 0.0}
     desired |= {"stop": "relative-change", "alpha": "tuned"}
     assert {name: config[name] for name in desired} == desired
 
@@ -117,6 +117,7 @@ def bad_inputs(folder):
         "epochs": [*train, "--epochs", "0"],
         "hidden": [*train, "--hidden", "many"],
         "rate": [*train, "--learning-rate", "-1"],
+        "decay": [*train, "--weight-decay", "-1"],
         "schedule": [*train, "--schedule", "cosine"],
         "seed": [*train, "--seed", "-1"],
         "resume alone": [*train, "--resume"],

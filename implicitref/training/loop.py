@@ -33,6 +33,8 @@ class Recipe:
     learning_rate : float, > 0
         The largest of the schedule.
     schedule : {"constant", "step", "one-cycle"}
+    weight_decay : float, >= 0
+        Decoupled. It keeps the Lipschitz constant of I - W, and with it the number of iterations, small.
     tol, stop
         As in `mon.equilibrium`, for both passes.
     alpha : {"best", "tuned"}
@@ -43,6 +45,7 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 5e-3
     schedule: str = "one-cycle"
+    weight_decay: float = 0.2
     tol: float = 1e-2
     stop: str = "certificate"
     alpha: str = "best"
@@ -51,11 +54,13 @@ class Recipe:
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
+        if not self.weight_decay >= 0:
+            raise HypothesisError(f"weight_decay must be >= 0; got {self.weight_decay!r}.")
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)
         alphas.by_name(self.alpha)
 
 
-PAPER = Recipe(40, 128, 1e-3, "step", tol=1e-2, stop="relative-change", alpha="tuned")
+PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
 
 
 class Record(NamedTuple):
@@ -153,7 +158,9 @@ def _epoch(state: State, data: Any, recipe: Recipe, on_step: Callable[[Step], ob
         for index, rows in enumerate(batches):
             when = epoch + index / len(batches)
             grads, step = _gradients(network, data.x_train[rows], data.y_train[rows], index, options)
-            params, optimiser = adam_step(network.params, grads, optimiser, rate(when), beta1(when))
+            params, optimiser = adam_step(
+                network.params, grads, optimiser, rate(when), beta1(when), weight_decay=recipe.weight_decay
+            )
             network = network.replace(**params)
             steps.append(step)
             on_step(step)

@@ -41,17 +41,18 @@ def adam_step(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> tuple[dict[str, Array], AdamState]:
-    r"""One step of Adam (Kingma and Ba 2015, Algorithm 1).
+    r"""One step of Adam (Kingma and Ba 2015, Algorithm 1), with decoupled weight decay (Loshchilov and Hutter 2019).
 
     ``M+ = beta1 M + (1 - beta1) g``, ``S+ = beta2 S + (1 - beta2) g^2``,
-    ``p+ = p - rate * (M+/(1 - beta1^t)) / (sqrt(S+/(1 - beta2^t)) + eps)``.
+    ``p+ = (1 - rate * decay) p - rate * (M+/(1 - beta1^t)) / (sqrt(S+/(1 - beta2^t)) + eps)``.
 
     Parameters
     ----------
     params, grads : mapping of arrays, the same names and shapes
     state : AdamState, from `adam_init` or an earlier step
-    learning_rate, beta1, beta2, eps : float
+    learning_rate, beta1, beta2, eps, weight_decay : float
 
     Examples
     --------
@@ -66,7 +67,8 @@ def adam_step(
     mean = {k: beta1 * state.mean[k] + (1 - beta1) * g for k, g in grads.items()}
     square = {k: beta2 * state.square[k] + (1 - beta2) * (g * g) for k, g in grads.items()}
     step, root = learning_rate / (1 - beta1**t), math.sqrt(1 - beta2**t)
-    moved = {k: p - step * (mean[k] / (_sqrt(square[k]) / root + eps)) for k, p in params.items()}
+    kept = 1 - learning_rate * weight_decay
+    moved = {k: kept * p - step * (mean[k] / (_sqrt(square[k]) / root + eps)) for k, p in params.items()}
     return moved, AdamState(t, mean, square)
 
 

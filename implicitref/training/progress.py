@@ -47,8 +47,9 @@ def display(epochs: int, steps: int, done: int = 0, stream: IO[str] | None = Non
 def _bar(stream: IO[str]) -> Any:
     from rich import console, progress
 
-    columns = (progress.BarColumn(), progress.TaskProgressColumn(), progress.TextColumn("{task.fields[status]}"))
-    return progress.Progress(*columns, progress.TimeRemainingColumn(), console=console.Console(file=stream))
+    # all of it fits into 80 columns
+    columns = (progress.BarColumn(12), progress.TaskProgressColumn(), progress.TextColumn("{task.fields[status]}"))
+    return progress.Progress(*columns, console=console.Console(file=stream))
 
 
 def _live(bar: Any, task: Any, epochs: int) -> Display:
@@ -59,8 +60,8 @@ def _live(bar: Any, task: Any, epochs: int) -> Display:
         seen, right, count = (0, 0, 0) if step.minibatch == 0 else (seen, right, count)
         seen, right, count = seen + 1, right + step.correct, count + step.size
         status = (
-            f"loss {step.loss:.3f}  accuracy {100 * right / count:.1f} %  iterations {step.forward_iterations} + "
-            f"{step.backward_iterations}  certified error {step.certified_error:.0e}"
+            f"loss {step.loss:.3f}  accuracy {100 * right / count:.1f} %  iterations {step.forward_iterations}+"
+            f"{step.backward_iterations}  error <= {step.certified_error:.0e}"
         )
         bar.update(task, advance=1, status=status)
 

@@ -109,7 +109,15 @@ def test_an_unreachable_tolerance_ends_in_an_error():
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"schedule": "cosine"}, {"alpha": "largest"}]
+    "change",
+    [
+        {"epochs": 0},
+        {"batch": 0},
+        {"learning_rate": 0.0},
+        {"weight_decay": -1.0},
+        {"schedule": "cosine"},
+        {"alpha": "largest"},
+    ],
 )
 def test_bad_recipes_are_refused(change):
     with pytest.raises(errors.HypothesisError, match=next(iter(change))):

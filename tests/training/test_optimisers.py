@@ -47,6 +47,18 @@ def test_adam_is_pytorchs(rates):
     assert state.steps == len(grads)
 
 
+def test_weight_decay_is_pytorchs_adamw():
+    start, grads = walk(3)
+    params, state = start, optimisers.adam_init(start)
+    for gradient in grads:
+        params, state = optimisers.adam_step(params, gradient, state, 0.01, weight_decay=0.7)
+    desired = by_torch(start, grads, lambda optim, p: optim.AdamW(p, lr=0.01, weight_decay=0.7))
+    plain = by_torch(start, grads, lambda optim, p: optim.Adam(p, lr=0.01))
+    for name in SHAPES:
+        assert_close(params[name], desired[name], scale=size(desired[name]), tol=1e-12)
+        assert np.abs(params[name] - plain[name]).max() > 1e-2
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_is_pytorchs(momentum):
     start, grads = walk(1)
