@@ -1,5 +1,7 @@
 """One BLAS thread, Hypothesis profiles, and the backends that every test of the core can ask for."""
 
+# ruff: noqa: E402  (the environment is set before NumPy is imported)
+
 from __future__ import annotations
 
 import os

@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import implicitref as ir
 import numpy as np
 import oracles
 from backends import Backend
 from oracles import assert_close, size
+
+import implicitref as ir
 
 activations, operators, splitting = ir.activations, ir.operators, ir.splitting
 
@@ -42,7 +43,8 @@ ACTIVATIONS = {
 METHODS = ("forward-backward", "peaceman-rachford", "douglas-rachford", "picard")
 
 
-def _factors(n: int = 4, m: float = 0.5, seed: int = 0, **scales: float) -> dict[str, Any]:
+def factors(n: int = 4, m: float = 0.5, seed: int = 0, **scales: float) -> dict[str, Any]:
+    """Random parameters of a MonotoneDense."""
     rng = np.random.default_rng(seed)
     return {"A": rng.normal(size=(n, n)) / n**0.5, "B": rng.normal(size=(n, n)) / n**0.5, "m": m, **scales}
 
@@ -72,22 +74,22 @@ def dense(to: Callable[[Any], Any], A: Any, B: Any, m: float, **scales: float) -
 
 
 for _name, _params in {
-    "plain": _factors(),
-    "with g": _factors(seed=1, g=1.7),
-    "with h": _factors(seed=2, h=-0.8),
-    "with g and h": _factors(seed=3, g=0.6, h=1.3),
-    "g = 0": _factors(seed=4, g=0.0),
-    "n = 1": _factors(n=1, seed=5),
-    "m small": _factors(m=0.01, seed=6),
-    "m large": _factors(m=3.0, seed=7),
-    "skew": _factors(m=1.0, seed=8) | {"A": np.zeros((4, 4))},
+    "plain": factors(),
+    "with g": factors(seed=1, g=1.7),
+    "with h": factors(seed=2, h=-0.8),
+    "with g and h": factors(seed=3, g=0.6, h=1.3),
+    "g = 0": factors(seed=4, g=0.0),
+    "n = 1": factors(n=1, seed=5),
+    "m small": factors(m=0.01, seed=6),
+    "m large": factors(m=3.0, seed=7),
+    "skew": factors(m=1.0, seed=8) | {"A": np.zeros((4, 4))},
 }.items():
     operator(_name)(lambda to, params=_params: dense(to, **params))
 
 
 @operator("from_weight")
 def _from_weight(to: Callable[[Any], Any]) -> Any:
-    return operators.MonotoneDense.from_weight(to(oracles.dense_weight(**_factors(seed=9))), 0.4)
+    return operators.MonotoneDense.from_weight(to(oracles.dense_weight(**factors(seed=9))), 0.4)
 
 
 @operator("singular W")
@@ -182,7 +184,9 @@ def check_vjp(W: Any, backend: Backend) -> None:
     desired = oracles.weight_gradient(dy.T @ z, params)
     assert set(grads) == set(W.params)
     for name, gradient in grads.items():
-        assert_close(backend.numpy(gradient), desired[name], scale=size(desired[name], z, dy) * W.size, tol=64 * backend.eps)
+        assert_close(
+            backend.numpy(gradient), desired[name], scale=size(desired[name], z, dy) * W.size, tol=64 * backend.eps
+        )
 
 
 def check_vjp_taylor(W: Any, backend: Backend) -> None:
@@ -313,7 +317,7 @@ def problem(
 ) -> tuple[Any, np.ndarray, Any]:
     """An operator, an injection and an activation; redrawn until no pre-activation is within 1e-3 of a kink."""
     for attempt in itertools.count(seed, 1000):
-        W = dense(np.asarray, **_factors(n, m, attempt, **scales))
+        W = dense(np.asarray, **factors(n, m, attempt, **scales))
         b = np.random.default_rng(attempt + 1).normal(size=(batch, n)) * 1.5
         z = ir.mon.equilibrium(W, b, ACTIVATIONS[name], tol=1e-8, max_iter=20000).z
         if oracles.clear_of_kinks(name, z @ W.to_dense().T + b):
@@ -367,7 +371,7 @@ def check_gradients_difference(W: Any, b: np.ndarray, activation: Any, alpha: fl
         direction = rng.normal(size=at.shape)
         direction /= max(np.linalg.norm(direction), 1e-3)
         step = 2e-4 * min(1.0, W.m * 4)
-        along = (lambda p, name=name: loss(p) if name == "injection" else loss(b, **{name: p}))  # fmt: skip
+        along = loss if name == "injection" else lambda p, name=name: loss(b, **{name: p})
         difference = oracles.central_difference(along, at, direction, step)
         scale = float(np.linalg.norm(gradient)) + 1e-3
         assert_close((gradient * direction).sum(), difference, scale=scale, tol=1e-7)

@@ -175,7 +175,9 @@ def _golden(objective: Callable[[Any], Any], low: Any, high: Any, width: Any) ->
 def curvature(name: str, z: float) -> float:
     """f''(z) by differences in 60 digits."""
     with mpmath.workdps(60):
-        return float(mpmath.diff(lambda t: mpmath.mpf(DEFINITIONS[name]["f"](t)), mpmath.mpf(z), 2, h=mpmath.mpf(10) ** -15))
+        return float(
+            mpmath.diff(lambda t: mpmath.mpf(DEFINITIONS[name]["f"](t)), mpmath.mpf(z), 2, h=mpmath.mpf(10) ** -15)
+        )
 
 
 # ------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import implicitref as ir
 import laws
 import numpy as np
 from hypothesis import strategies as st
+
+import implicitref as ir
 
 seeds = st.integers(0, 2**32 - 1)
 names = st.sampled_from(sorted(laws.ACTIVATIONS))
@@ -24,7 +25,7 @@ def gaps(draw: st.DrawFn, largest_n: int = 5) -> tuple[np.ndarray, float]:
     """G = I - W with symmetric part of drawn spectrum >= m, and m."""
     n = draw(st.integers(1, largest_n))
     m = draw(st.sampled_from([0.1, 0.3, 1.0, 2.0]))
-    spectrum = np.array([0.0] + draw(st.lists(st.floats(0, 3), min_size=n - 1, max_size=n - 1)))
+    spectrum = np.array([0.0, *draw(st.lists(st.floats(0, 3), min_size=n - 1, max_size=n - 1))])
     rotation, rng = draw(st.floats(0, 3)), np.random.default_rng(draw(seeds))
     Q, K = orthogonal(rng, n), rng.normal(size=(n, n))
     return m * np.eye(n) + Q @ np.diag(spectrum) @ Q.T + rotation * (K - K.T) / (2 * n**0.5), m

@@ -7,17 +7,18 @@ import math
 import pickle
 import warnings
 
-import implicitref as ir
 import laws
 import numpy as np
 import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from implicitref import activations
-from implicitref.activations import newton
 from laws import ACTIVATIONS
 from oracles import DEFINITIONS, assert_close
+
+import implicitref as ir
+from implicitref import activations
+from implicitref.activations import newton
 
 each = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
 SMOOTH = {name: act for name, act in ACTIVATIONS.items() if act.closed_root is None}
@@ -138,7 +139,10 @@ def test_w_minus_z_is_a_subgradient(activation):
 
 @each
 def test_value_is_convex_and_is_f_up_to_a_constant(activation):
-    low, high = (max(-2.0, DEFINITIONS[repr(activation)]["domain"][0]), min(2.0, DEFINITIONS[repr(activation)]["domain"][1]))
+    low, high = (
+        max(-2.0, DEFINITIONS[repr(activation)]["domain"][0]),
+        min(2.0, DEFINITIONS[repr(activation)]["domain"][1]),
+    )
     z = np.linspace(low, high, 33)[1:-1]
     value = activation.value(z)
     assert (value[:-2] + value[2:] - 2 * value[1:-1] >= -1e-14 * (1 + np.abs(value[1:-1]))).all()
@@ -156,7 +160,8 @@ def test_value_is_infinite_outside_the_domain_and_finite_in_it(activation, backe
 
 
 @pytest.mark.parametrize(
-    ("name", "ends"), [("relu", [0.0]), ("hardtanh", [-1.0, 1.0]), ("tanh", [-1, 1]), ("sigmoid", [0, 1]), ("elu(0.5)", [-0.5])]
+    ("name", "ends"),
+    [("relu", [0.0]), ("hardtanh", [-1.0, 1.0]), ("tanh", [-1, 1]), ("sigmoid", [0, 1]), ("elu(0.5)", [-0.5])],
 )
 def test_closed_domains_include_their_ends(name, ends):
     assert np.isfinite(ACTIVATIONS[name].value(np.array(ends, dtype=float))).all()
@@ -214,7 +219,7 @@ def test_zero_border_on_images_and_on_flat_states(backend):
     inside[1:-1, 1:-1] = True
     image = activations.zero_border(activations.tanh, 1)
     flat = activations.zero_border(activations.tanh, 1, shapes=[(3, 4, 5)])
-    for alpha in (0.3, 1.0, 5.0):
+    for alpha in (0.3,) if backend.name == "jax" else (0.3, 1.0, 5.0):  # JAX compiles every operation anew
         for of in ("prox", "derivative", "root"):
             got = backend.numpy(getattr(image, of)(backend(x), alpha))
             want = np.where(inside, backend.numpy(getattr(activations.tanh, of)(backend(x), alpha)), 0)

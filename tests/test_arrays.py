@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import pickle
 
-import implicitref as ir
 import numpy as np
 import pytest
-from implicitref import arrays
 from oracles import assert_close
+
+import implicitref as ir
+from implicitref import arrays
 
 
 def test_round_trip_through_the_host(backend):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import implicitref as ir
 import laws
 import numpy as np
 import pytest
 from oracles import assert_close, size
+
+import implicitref as ir
 
 W, B, TANH = laws.problem("tanh", n=4, batch=3, seed=1)
 Z = laws.exact(W, B, TANH)
@@ -111,10 +112,10 @@ STATES = {
 def test_bad_states_are_refused_by_name(argument, what):
     value, error, message = STATES[what]
     given = {"injection": B, "z": Z, "dz": DZ, "start": None} | {argument: value}
-    with pytest.raises(error, match=f"^{argument} {message}"):
+    with pytest.raises(error, match=rf"^{argument} {message}"):
         ir.mon.equilibrium_vjp(W, given["injection"], TANH, given["z"], given["dz"], start=given["start"])
     if argument in ("injection", "start"):
-        with pytest.raises(error, match=f"^{argument} {message}"):
+        with pytest.raises(error, match=rf"^{argument} {message}"):
             ir.mon.equilibrium(W, given["injection"], TANH, start=given["start"])
 
 
@@ -143,15 +144,15 @@ def test_what_is_no_activation_is_refused(activation):
 def test_states_of_two_libraries_are_a_type_error(argument):
     strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
     given = {"z": Z, "dz": DZ, "start": None} | {argument: strict.asarray(Z)}
-    with pytest.raises(TypeError, match=f"^{argument} must come from the library of the first array, numpy"):
+    with pytest.raises(TypeError, match=rf"^{argument} must come from the library of the first array, numpy"):
         ir.mon.equilibrium_vjp(W, B, TANH, given["z"], given["dz"], start=given["start"])
 
 
 def test_factors_of_two_libraries_are_a_type_error():
     strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
-    with pytest.raises(TypeError, match="^B must come from the library of the first array"):
+    with pytest.raises(TypeError, match=r"^B must come from the library of the first array"):
         ir.operators.MonotoneDense(np.eye(2), strict.eye(2), 1.0)
-    with pytest.raises(TypeError, match="^target must come from the library of the first array"):
+    with pytest.raises(TypeError, match=r"^target must come from the library of the first array"):
         ir.losses.squared_error(np.ones((1, 2)), strict.ones((1, 2)))
 
 

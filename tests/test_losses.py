@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import implicitref as ir
 import numpy as np
 import oracles
 import pytest
 import scipy.special
 from oracles import assert_close
+
+import implicitref as ir
 
 
 def test_squared_error(backend):
@@ -41,7 +42,10 @@ def test_large_logits_do_not_overflow_and_extreme_batches_work():
     value, gradient = ir.losses.cross_entropy(np.array([[1000.0, 0.0, -1000.0]]), np.array([1]))
     assert value == 1000.0
     np.testing.assert_array_equal(gradient, [[1.0, -1.0, 0.0]])
-    for empty in (ir.losses.cross_entropy(np.empty((0, 3)), np.empty(0, dtype=int)), ir.losses.squared_error(*np.empty((2, 0, 3)))):
+    for empty in (
+        ir.losses.cross_entropy(np.empty((0, 3)), np.empty(0, dtype=int)),
+        ir.losses.squared_error(*np.empty((2, 0, 3))),
+    ):
         assert empty[0] == 0.0
         assert empty[1].shape == (0, 3)
 

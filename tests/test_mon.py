@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import implicitref as ir
 import laws
 import numpy as np
 import oracles
@@ -12,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import ACTIVATIONS
 from oracles import assert_close, size
+
+import implicitref as ir
 
 MATRIX = pytest.mark.parametrize(
     ("name", "m", "alpha"), [(name, m, alpha) for name in ACTIVATIONS for m in (0.05, 1.0) for alpha in (0.2, 1.0, 4.0)]
@@ -57,10 +58,10 @@ def test_every_method_forward_and_backward(method, name):
 def test_singular_weights_and_plain_factors(name):
     W, activation = laws.OPERATORS["singular W"](np.asarray), ACTIVATIONS[name]
     assert np.linalg.matrix_rank(W.to_dense()) == 2
-    b = next(
-        b for seed in range(100)
-        if oracles.clear_of_kinks(name, laws.exact(W, b := np.random.default_rng(seed).normal(size=(2, 4)), activation) @ W.to_dense().T + b)
-    )  # fmt: skip
+    for seed in range(100):
+        b = np.random.default_rng(seed).normal(size=(2, 4))
+        if oracles.clear_of_kinks(name, laws.exact(W, b, activation) @ W.to_dense().T + b):
+            break
     laws.check_fixed_point(W, b, activation, None, 1e-12)
     laws.check_gradients_dense(W, b, activation, None, 1e-12)
     laws.check_gradients_difference(W, b, activation, None, 1e-12)
@@ -122,7 +123,9 @@ def test_implicit_matrix_is_the_derivative_of_the_equilibrium(problem):
     M = ir.mon.implicit_matrix(W.to_dense(), activation.derivative(pre)[0])
     change = np.random.default_rng(6).normal(size=W.size)
     change *= 1e-6 / np.linalg.norm(change) * W.m
-    up, down = (oracles.newton_equilibrium(W.to_dense(), b[0] + sign * change, repr(activation), z[0]) for sign in (1, -1))
+    up, down = (
+        oracles.newton_equilibrium(W.to_dense(), b[0] + sign * change, repr(activation), z[0]) for sign in (1, -1)
+    )
     assert_close((up - down) / 2, M @ change, scale=1e-6, tol=1e-4)
     v = np.random.default_rng(7).normal(size=W.size)
     assert v @ M @ v >= 0 - 1e-12 * (v @ v) / W.m
@@ -253,7 +256,9 @@ def test_kinks_give_a_clarke_element_for_the_injection_not_for_the_input():
 
 
 def solve(W, b, activation, **options):
-    return ir.mon.equilibrium(W, b, activation, **({"tol": 1e-12 if W.m >= 0.5 else 1e-11, "max_iter": 50000} | options)).z
+    return ir.mon.equilibrium(
+        W, b, activation, **({"tol": 1e-12 if W.m >= 0.5 else 1e-11, "max_iter": 50000} | options)
+    ).z
 
 
 @given(problem=strategies.problems(), seed=strategies.seeds)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import implicitref as ir
 import numpy as np
 import oracles
 import pytest
 from oracles import assert_close
+
+import implicitref as ir
 
 
 @pytest.mark.claim("MON-AppD.1-readout")
@@ -30,4 +31,9 @@ def test_affine_vjp_against_differences(backend):
             return float((dy * ir.layers.affine(*[p if k == position else v for k, v in enumerate(at)])).sum())
 
         difference = oracles.central_difference(loss, at[position], direction, 1e-3)
-        assert_close((backend.numpy(gradient).astype(float) * direction).sum(), difference, scale=30, tol=max(1e-12, 8 * backend.eps))
+        assert_close(
+            (backend.numpy(gradient).astype(float) * direction).sum(),
+            difference,
+            scale=30,
+            tol=max(1e-12, 8 * backend.eps),
+        )

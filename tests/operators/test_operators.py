@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 
-import implicitref as ir
 import laws
 import numpy as np
 import oracles
@@ -13,9 +12,11 @@ import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
-from implicitref.operators.dense import weight
 from laws import OPERATORS
 from oracles import assert_close, size
+
+import implicitref as ir
+from implicitref.operators.dense import weight
 
 each = pytest.mark.parametrize("name", OPERATORS)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import implicitref as ir
 import laws
 import numpy as np
 import oracles
 import pytest
 import strategies
 from hypothesis import given
-from implicitref.splitting import certificates
 from oracles import assert_close, size
+
+import implicitref as ir
+from implicitref.splitting import certificates
 
 
 @pytest.mark.claim("NEW-cert-C1")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 
-import implicitref as ir
 import laws
 import numpy as np
 import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
-from implicitref.splitting import rates
 from oracles import assert_close, size
+
+import implicitref as ir
+from implicitref.splitting import rates
 
 GENERATORS = {
     "forward-backward": ir.splitting.forward_backward,
@@ -50,7 +51,9 @@ def measured(method: str, G: np.ndarray, alpha: float, offset: np.ndarray, steps
     u_star = z_star  # interior: df(z*) = 0
     generator = GENERATORS[method](inclusion, alpha, u_star + offset)
     of_state = (lambda s: s.z) if method == "forward-backward" else (lambda s: s.u)
-    errors = [np.linalg.norm(offset)] + [np.linalg.norm(of_state(s) - u_star) for s in itertools.islice(generator, steps)]
+    errors = [np.linalg.norm(offset)] + [
+        np.linalg.norm(of_state(s) - u_star) for s in itertools.islice(generator, steps)
+    ]
     return np.array(errors[1:]) / np.array(errors[:-1])
 
 
@@ -133,7 +136,11 @@ def test_best_alpha_beats_a_grid(gap):
     W = ir.operators.MonotoneDense.from_weight(np.eye(len(G)) - G, m * (1 - 1e-12))
     for method in GENERATORS:
         best = factor(method, G, rates.best_alpha(W, method))
-        grid = np.logspace(-3, 2, 200) if method != "forward-backward" else np.linspace(0.005, 1, 200) * rates.forward_backward_limit(G)
+        grid = (
+            np.logspace(-3, 2, 200)
+            if method != "forward-backward"
+            else np.linspace(0.005, 1, 200) * rates.forward_backward_limit(G)
+        )
         assert best <= min(factor(method, G, alpha) for alpha in grid) + 2e-5
     assert rates.best_alpha(W, "picard") == 1.0
 
