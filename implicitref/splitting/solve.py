@@ -285,7 +285,10 @@ def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
     else:
         rate = rates.peaceman_rachford(G, alpha)
         rate = rate if method == "peaceman-rachford" else rates.douglas_rachford(rate)
-    digit = math.log(10) / max(-math.log(rate), 1e-300) if 0 < rate < 1 else math.inf
+    if rate > 1 - 1e-9:
+        m, L = rates.constants(G)
+        return f"The problem is too ill-conditioned, L/m = {L / max(m, 1e-300):.1e}: raise m."
+    digit = math.log(10) / -math.log(rate) if rate > 0 else 1
     return (
         f"The contraction factor is {rate:.6g}, about {digit:.3g} iterations a digit: raise max_iter, or use "
         "peaceman-rachford with alpha=None, the best provable step."
