@@ -150,7 +150,7 @@ def _search(W: Any, method: str) -> float:
     if W.size <= EXACT_UP_TO:
         try:
             return positive("alpha", (best_forward_backward if forward else best_peaceman_rachford)(gap(W)))
-        except (np.linalg.LinAlgError, HypothesisError):
+        except (np.linalg.LinAlgError, ValueError):
             pass  # m is below the rounding of I - W: its symmetric part is not positive definite in floating point
     L = W.lipschitz()
     return float(W.m / L**2 if forward else 1 / L)

@@ -286,8 +286,8 @@ def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
         rate = rates.peaceman_rachford(G, alpha)
         rate = rate if method == "peaceman-rachford" else rates.douglas_rachford(rate)
     if rate > 1 - 1e-9:
-        m, L = rates.constants(G)
-        return f"The problem is too ill-conditioned, L/m = {L / max(m, 1e-300):.1e}: raise m."
+        condition = rates.constants(G)[1] / inclusion.m
+        return f"The problem is too ill-conditioned, L/m = {condition:.1e}: raise m."
     digit = math.log(10) / -math.log(rate) if rate > 0 else 1
     return (
         f"The contraction factor is {rate:.6g}, about {digit:.3g} iterations a digit: raise max_iter, or use "
