@@ -1,4 +1,4 @@
-"""MON Algorithms 1 to 4, eqs. 8, 9, 24, 25: as printed on their smallest counterexamples, as implemented on ensembles."""
+"""MON Algorithms 1 to 4, eqs. 8, 9, 24, 25: printed on their smallest counterexamples, implemented on ensembles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from unittest import mock
 import numpy as np
 
 from .. import activations, mon
-from ..errors import ConvergenceError
 from ..operators import MonotoneDense, dense
-from ..splitting import peaceman_rachford, rates
+from ..splitting import peaceman_rachford, rates, solve
 from . import oracles, printed, problems
 from .verdict import DROPPED, PRINTED, Verdict, columns, compare, largest
 
@@ -45,7 +44,9 @@ def algorithm_1(seed: int, size: float) -> list[Verdict]:
             slack=1e-9,
             form=PRINTED,
         ),
-        compare(claim, "with prox^alpha: the same problem", _tanh("forward-backward"), "==", LIMIT_HALF_TANH, slack=TOL),
+        compare(
+            claim, "with prox^alpha: the same problem", _tanh("forward-backward"), "==", LIMIT_HALF_TANH, slack=TOL
+        ),
         compare(claim, "with prox^alpha: distance to z*, alpha < 2m/L^2", errors, "<=", TOL, slack=1e-13),
         compare(claim, "linear rate: iterations over those of the exact factor", _fb_count(), "<=", 1),
     ]
@@ -131,7 +132,12 @@ def equation_9(seed: int, size: float) -> list[Verdict]:
     errors = largest(_iterated(seed, problems.count(54, size)))
     return [
         compare(
-            "MON-Eq9", "relu, n = 1, W = 0, b = 1, alpha = 1: limit with the minus sign", as_printed, "==", 1, form=PRINTED
+            "MON-Eq9",
+            "relu, n = 1, W = 0, b = 1, alpha = 1: limit with the minus sign",
+            as_printed,
+            "==",
+            1,
+            form=PRINTED,
         ),
         compare(
             "MON-Eq9",
@@ -170,7 +176,9 @@ def algorithm_2(seed: int, size: float) -> list[Verdict]:
             slack=1e-9,
             form=PRINTED,
         ),
-        compare(claim, "with prox^alpha: the same problem", _tanh("peaceman-rachford"), "==", LIMIT_HALF_TANH, slack=TOL),
+        compare(
+            claim, "with prox^alpha: the same problem", _tanh("peaceman-rachford"), "==", LIMIT_HALF_TANH, slack=TOL
+        ),
         compare(claim, "distance to z*, alpha = 0.1, 1, 8, m >= 0.3", steps, "<=", TOL, slack=1e-13),
         compare(claim, "distance to z*, best alpha, m >= 0.05", best, "<=", TOL, slack=1e-13),
         compare(claim, "Douglas-Rachford, the averaged form: distance", _averaged(seed), "<=", TOL, slack=1e-13),
@@ -200,7 +208,7 @@ def stopping(seed: int, size: float) -> list[Verdict]:
         ),
         compare(
             claim,
-            "relu, G = [[1, -2], [2, 1]], b = (1, -1), alpha = 4: distance to z* = (1, 0) where it stops (0/0 at k = 1)",
+            "relu, G = [[1, -2], [2, 1]], b = (1, -1), alpha = 4: distance to (1, 0) where it stops (0/0 at k = 1)",
             np.linalg.norm(first - [1, 0]),
             "<=",
             1e-6,
@@ -240,8 +248,6 @@ HALF = MonotoneDense.from_weight(np.array([[0.5]]), 0.5), np.ones((1, 1)), np.on
 
 
 def _backward(seed: int, size: float, trials: int, method: str, smallest: float, spread: float, steps) -> Iterator:
-    from ..splitting import solve
-
     for p, jac, v in adjoint_problems(seed, problems.count(trials, size), smallest, spread):
         inclusion = mon.backward_inclusion(p.W, jac, v)
         truth = np.stack([j * oracles.adjoint(p.matrix, j, row) for j, row in zip(jac, v, strict=True)])
@@ -277,7 +283,7 @@ def _three_four(claim, method, as_printed, seed, size, smallest, spread) -> list
         "peaceman-rachford": lambda p: (1 / p.lipschitz, 3 / p.lipschitz),
     }[method]
     errors = largest(_backward(seed, size, 72, method, smallest, spread, steps))
-    grads, solution = mon.equilibrium_vjp(
+    _, solution = mon.equilibrium_vjp(
         W, np.ones((1, 1)), activations.relu, np.full((1, 1), 2.0), v, method=method, alpha=1.0, tol=1e-12
     )
     return [
@@ -297,8 +303,6 @@ def _three_four(claim, method, as_printed, seed, size, smallest, spread) -> list
 
 
 def _half_slope(method: str):
-    from ..splitting import solve
-
     W = MonotoneDense.from_weight(np.zeros((1, 1)), 1.0)
     inclusion = mon.backward_inclusion(W, np.full((1, 1), 0.5), np.ones((1, 1)))
     return W, solve(inclusion, np.zeros((1, 1)), method=method, alpha=1.0, tol=1e-12).z
@@ -319,7 +323,14 @@ def resolvent_24(seed: int, size: float) -> list[Verdict]:
     as_printed = printed.resolvent_24(one, one, one, 1.0)[0]
     inverse, limit, other = columns(_resolvents(seed, problems.count(90, size)))
     return [
-        compare("MON-Eq24", "J = 1 (D = 0), v = 1, alpha = 1, u = 1: R(u), truth u + alpha v", as_printed, "==", 2, form=PRINTED),
+        compare(
+            "MON-Eq24",
+            "J = 1 (D = 0), v = 1, alpha = 1, u = 1: R(u), truth u + alpha v",
+            as_printed,
+            "==",
+            2,
+            form=PRINTED,
+        ),
         compare("MON-Eq24", "p = R(u) solves p + alpha (D p - v) = u: residual", largest(inverse), "<=", 1e-13),
         compare("MON-Eq24", "R(u) where J = 0", largest(limit), "==", 0),
         compare(
@@ -382,16 +393,6 @@ def _grids(seed: int, trials: int) -> Iterator[tuple[float, str]]:
         best = rates.peaceman_rachford(G, rates.best_peaceman_rachford(G))
         grid = min(rates.peaceman_rachford(G, 0.5**j) for j in range(8))
         yield math.log(best) / math.log(grid), f"n = 5, m = 1, seed {seed + k}"
-
-
-def picard_diverges() -> bool:
-    """Eq. 1 by plain iteration on W = -2: cycles, and ends in a ConvergenceError rather than in a number."""
-    W = MonotoneDense.from_weight(np.array([[-2.0]]), 1.0)
-    try:
-        mon.equilibrium(W, np.ones((1, 1)), activations.relu, method="picard", max_iter=100)
-    except ConvergenceError:
-        return True
-    return False
 
 
 __all__ = [

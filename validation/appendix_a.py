@@ -21,7 +21,9 @@ def strong(seed: int, size: float) -> list[Verdict]:
     return [
         compare(claim, "n = 1, G = 1/2: G + G' = 1, and <Gx, x>/||x||^2 is", G[0, 0], ">=", m, form=PRINTED),
         compare(claim, "G + G' >= 2mI: m - <Gx, x>/||x||^2", largest(ratio), "<=", 0, slack=1e-12),
-        compare(claim, "...and no larger m: the quotient at the lowest eigenvector minus m", largest(attained), "<=", 1e-12),
+        compare(
+            claim, "...and no larger m: the quotient at the lowest eigenvector minus m", largest(attained), "<=", 1e-12
+        ),
     ]
 
 
@@ -74,7 +76,9 @@ def cayley(seed: int, size: float) -> list[Verdict]:
     return [
         compare(claim, "Cayley of df: ||C x - C y||/||x - y||", largest(B), "<=", 1, slack=1e-9),
         compare(claim, "resolvent of A: its factor times 1 + alpha m", largest(resolvent), "<=", 1, slack=1e-9),
-        compare(claim, "Cayley of A, A Lipschitz: factor over the class bound", largest(reflected), "<=", 1, slack=1e-9),
+        compare(
+            claim, "Cayley of A, A Lipschitz: factor over the class bound", largest(reflected), "<=", 1, slack=1e-9
+        ),
         compare(claim, "C_A = (I - alpha G)(I + alpha G)^-1: distance", largest(identity), "<=", 1e-12),
         compare(claim, "A = N_{0}, strongly monotone: factor of C_A below 1", 1.0, "<=", 1 - 1e-12, form=PRINTED),
         compare(
@@ -130,7 +134,14 @@ def forward_backward_a9(seed: int, size: float) -> list[Verdict]:
     return [
         compare(claim, "alpha = 1.9 m/L^2: ||I - alpha G||", largest(factor), "<=", 1, slack=-1e-9),
         compare(claim, "one step: ||z+ - z*||/||z - z*|| over that factor", largest(step), "<=", 1, slack=1e-9),
-        compare(claim, "not necessary: G = diag(1, 10), alpha = 0.19 > 0.02: factor", rates.forward_backward(G, 0.19), "<=", 0.9, slack=1e-12),
+        compare(
+            claim,
+            "not necessary: G = diag(1, 10), alpha = 0.19 > 0.02: factor",
+            rates.forward_backward(G, 0.19),
+            "<=",
+            0.9,
+            slack=1e-12,
+        ),
     ]
 
 
@@ -154,8 +165,17 @@ def peaceman_rachford_a10(seed: int, size: float) -> list[Verdict]:
     return [
         compare(claim, "factor of C_A, alpha from 0.01 to 100", largest(factor), "<=", 1, slack=-1e-9),
         compare(claim, "one step: ||u+ - u*||/||u - u*|| over that factor", largest(step), "<=", 1, slack=1e-9),
-        compare(claim, "A = N_{0} (strongly monotone, not Lipschitz), B = 0: |x_1000|, zero at 0", abs(u), "<=", 1e-6, form=PRINTED),
-        compare(claim, "m = 0, G = [[0, -1], [1, 0]]: ||u_1000 - u*||/||u_0 - u*||", _rotating(), "<=", 1e-6, form=DROPPED),
+        compare(
+            claim,
+            "A = N_{0} (strongly monotone, not Lipschitz), B = 0: |x_1000|, zero at 0",
+            abs(u),
+            "<=",
+            1e-6,
+            form=PRINTED,
+        ),
+        compare(
+            claim, "m = 0, G = [[0, -1], [1, 0]]: ||u_1000 - u*||/||u_0 - u*||", _rotating(), "<=", 1e-6, form=DROPPED
+        ),
     ]
 
 

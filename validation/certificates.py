@@ -49,7 +49,9 @@ def c1(seed: int, size: float) -> list[Verdict]:
         compare(claim, "d'Sd - e'd at d = y - z*, relative", largest(ellipsoid), "<=", 0, slack=1e-9),
         compare(claim, "n = 1, W = 0.7, relu: error over bound", 0.5 / bound[0], "==", 1, slack=1e-9),
         compare(claim, "...and for the ball", abs(centre - z)[0, 0] / radius[0], "==", 1, slack=1e-9),
-        compare(claim, "without the division by m: ||y - z*|| over ||e||", 0.5 / (0.3 * bound[0]), "<=", 1, form=DROPPED),
+        compare(
+            claim, "without the division by m: ||y - z*|| over ||e||", 0.5 / (0.3 * bound[0]), "<=", 1, form=DROPPED
+        ),
     ]
 
 
@@ -84,8 +86,22 @@ def c2(seed: int, size: float) -> list[Verdict]:
     y, of_y, of_z = certificates.distance_from_state(inclusion, alpha, z + 0.5)
     return [
         compare(claim, "||z - r - z*|| over ||(I - alpha G) r||/(alpha m)", largest(y_ratio), "<=", 1, slack=1e-9),
-        compare(claim, "||z - z*|| over (q + sqrt(q^2 - 4 alpha m ||r||^2))/(2 alpha m)", largest(z_ratio), "<=", 1, slack=1e-9),
-        compare(claim, "n = 1, W = 0.7, relu, alpha = 0.8: first, error over bound", abs(y - z)[0, 0] / of_y[0], "==", 1, slack=1e-9),
+        compare(
+            claim,
+            "||z - z*|| over (q + sqrt(q^2 - 4 alpha m ||r||^2))/(2 alpha m)",
+            largest(z_ratio),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
+        compare(
+            claim,
+            "n = 1, W = 0.7, relu, alpha = 0.8: first, error over bound",
+            abs(y - z)[0, 0] / of_y[0],
+            "==",
+            1,
+            slack=1e-9,
+        ),
         compare(claim, "...second", 0.5 / of_z[0], "==", 1, slack=1e-9),
     ]
 
@@ -111,7 +127,9 @@ def c3(seed: int, size: float) -> list[Verdict]:
         compare(claim, "||z+ - z*|| over the certified distance", largest(own), "<=", 1, slack=1e-9),
         compare(claim, "||z+ - z*|| over ||e||/m, written out in NumPy", largest(raw), "<=", 1, slack=1e-9),
         compare(claim, "||u+ - u*|| over rho/(1 - rho) ||u+ - u||", largest(step), "<=", 1, slack=1e-9),
-        compare(claim, "n = 1, W = 0.7, relu: error over bound", abs(state.z - z)[0, 0] / bound[0], "==", 1, slack=1e-9),
+        compare(
+            claim, "n = 1, W = 0.7, relu: error over bound", abs(state.z - z)[0, 0] / bound[0], "==", 1, slack=1e-9
+        ),
         compare(claim, "...and from the step", abs(state.u - z)[0, 0] / from_step[0], "==", 1, slack=1e-9),
     ]
 

@@ -85,9 +85,21 @@ def rate_pr(seed: int, size: float) -> list[Verdict]:
     weaker = math.sqrt(1 - 4 * 0.5 * 0.5 / (1 + 0.5 * 2.0) ** 2)
     return [
         *_rate(claim, "peaceman-rachford", seed, size),
-        compare(claim, "exact factor^2 against (h - 2)/(h + 2), h = lambda_max(S^-1(I/a + a G'G))", largest(printed_h), "<=", 1e-9),
+        compare(
+            claim,
+            "exact factor^2 against (h - 2)/(h + 2), h = lambda_max(S^-1(I/a + a G'G))",
+            largest(printed_h),
+            "<=",
+            1e-9,
+        ),
         compare(claim, "||z - z*|| over ||u - u*||", largest(closer), "<=", 1, slack=1e-12),
-        compare(claim, "m = 1/2, L = 2, alpha = 1/2: the bound with (1 + alpha L)^2 is loose, class bound is", loose, "<=", weaker),
+        compare(
+            claim,
+            "m = 1/2, L = 2, alpha = 1/2: the bound with (1 + alpha L)^2 is loose, class bound is",
+            loose,
+            "<=",
+            weaker,
+        ),
     ]
 
 
@@ -96,8 +108,16 @@ def _rate(claim: str, method: str, seed: int, size: float) -> list[Verdict]:
     return [
         compare(claim, "measured contraction of 12 steps minus the exact factor", largest(over), "<=", 0, slack=1e-9),
         compare(claim, "exact factor over class bound", largest(ratio), "<=", 1, slack=1e-9),
-        compare(claim, "class bound against |.| of the worst eigenvalue m + i sqrt(L^2 - m^2)", largest(again), "<=", 1e-9),
-        compare(claim, "G = [[m, -s], [s, m]], interior z*: |measured - class bound|", largest(_attained(method)), "<=", 1e-9),
+        compare(
+            claim, "class bound against |.| of the worst eigenvalue m + i sqrt(L^2 - m^2)", largest(again), "<=", 1e-9
+        ),
+        compare(
+            claim,
+            "G = [[m, -s], [s, m]], interior z*: |measured - class bound|",
+            largest(_attained(method)),
+            "<=",
+            1e-9,
+        ),
     ]
 
 
@@ -120,11 +140,37 @@ def best_alpha(seed: int, size: float) -> list[Verdict]:
     class_pr, class_fb, pr, fb, symmetric = columns(_searches(seed, problems.count(60, size)))
     p = problems.draw(seed, activations.relu, 0.3, n=6, batch=1)
     return [
-        compare(claim, "Peaceman-Rachford: class bound at 1/L minus sqrt((L - m)/(L + m))", largest(class_pr), "<=", 0, slack=1e-12),
-        compare(claim, "forward-backward: class bound at m/L^2 minus sqrt(1 - m^2/L^2)", largest(class_fb), "<=", 0, slack=1e-12),
-        compare(claim, "Peaceman-Rachford: iterations at the found step over the best of 400 steps", largest(pr), "<=", 1.002),
+        compare(
+            claim,
+            "Peaceman-Rachford: class bound at 1/L minus sqrt((L - m)/(L + m))",
+            largest(class_pr),
+            "<=",
+            0,
+            slack=1e-12,
+        ),
+        compare(
+            claim,
+            "forward-backward: class bound at m/L^2 minus sqrt(1 - m^2/L^2)",
+            largest(class_fb),
+            "<=",
+            0,
+            slack=1e-12,
+        ),
+        compare(
+            claim,
+            "Peaceman-Rachford: iterations at the found step over the best of 400 steps",
+            largest(pr),
+            "<=",
+            1.002,
+        ),
         compare(claim, "forward-backward: the same", largest(fb), "<=", 1.002),
-        compare(claim, "symmetric G: (sqrt L - sqrt m)/(sqrt L + sqrt m) at 1/sqrt(m L), distance", largest(symmetric), "<=", 1e-9),
+        compare(
+            claim,
+            "symmetric G: (sqrt L - sqrt m)/(sqrt L + sqrt m) at 1/sqrt(m L), distance",
+            largest(symmetric),
+            "<=",
+            1e-9,
+        ),
         compare(
             claim,
             "Peaceman-Rachford at 8 times the best step takes fewer iterations: ratio",

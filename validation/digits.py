@@ -48,7 +48,13 @@ def real_input(seed: int, size: float) -> list[Verdict]:
     return [
         compare(ID, f"accuracy on {count} test images, {one.iterations} iterations", accuracy, ">=", 0.95),
         compare(ID, "certified ||z - z*||, largest of all test images, float64", max(one.bound), "<=", TOL),
-        compare(ID, "fixed-point defect ||z - relu(Wz + Ux + b)||, in NumPy", np.linalg.norm(defect, axis=1).max(), "<=", (1 + L) * TOL),
+        compare(
+            ID,
+            "fixed-point defect ||z - relu(Wz + Ux + b)||, in NumPy",
+            np.linalg.norm(defect, axis=1).max(),
+            "<=",
+            (1 + L) * TOL,
+        ),
         compare(
             ID,
             f"forward-backward ({two.iterations} iterations) against Peaceman-Rachford: distance",

@@ -19,7 +19,9 @@ def _f_sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 def _f_elu(z: np.ndarray) -> np.ndarray:
-    return np.where(z >= 0, 0.0, scipy.special.xlogy(np.minimum(z, 0) + 0.7, 1 + np.minimum(z, 0) / 0.7) - z - z * z / 2)
+    return np.where(
+        z >= 0, 0.0, scipy.special.xlogy(np.minimum(z, 0) + 0.7, 1 + np.minimum(z, 0) / 0.7) - z - z * z / 2
+    )
 
 
 # name: (sigma, its derivative, f, domain of f)

@@ -42,7 +42,7 @@ def svg(draw: Callable[[Any, int], None], seed: int, name: str) -> str:
         axes.patch.set_alpha(0)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes, seed)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     page = text.getvalue()
@@ -123,7 +123,9 @@ def _tightness(samples: Callable[[int, float], Any], seed_size: float = 1.0) -> 
     return draw
 
 
-_RATES = "Contraction over alpha for one random G (n = 6, m = 1/2): the class bound, the exact factor of this G, and the"
+_RATES = (
+    "Contraction over alpha for one random G (n = 6, m = 1/2): the class bound, the exact factor of this G, and the"
+)
 _RUNS = "One random problem (n = 6, m = 1/2, 8 samples, relu), best provable alpha: the certificate never falls below"
 _HISTOGRAM = "How much of the certified bound the true distance takes up; beyond 1 the bound would be violated."
 _DRAWN = {
@@ -133,7 +135,7 @@ _DRAWN = {
     "MON-Alg2": (_convergence("peaceman-rachford"), f"{_RUNS} the error."),
     "NEW-stopping-fooled": (
         _fooled,
-        "hardtanh, W = 0, b = 0.9, alpha = 100: z stays at 1, so the printed rule reads 0 from the second iteration on.",
+        "hardtanh, W = 0, b = 0.9, alpha = 100: z stays at 1, so the printed rule reads 0 at the second iteration.",
     ),
     "NEW-cert-C1": (_tightness(certificate_checks._c1), _HISTOGRAM),
     "NEW-cert-C2": (_tightness(certificate_checks._c2), _HISTOGRAM),

@@ -96,10 +96,8 @@ def preactivations(rng: np.random.Generator, name: str, shape: tuple[int, int], 
     """Normal entries; at a kink now and then, or else at least 0.02 away from every kink."""
     p = 2 * rng.normal(size=shape)
     for kink in oracles.KINKS.get(name, ()):
-        if kinks:
-            p = np.where(rng.uniform(size=shape) < 0.1, kink, p)
-        else:
-            p = np.where(abs(p - kink) < 0.02, kink + 0.1, p)
+        chosen, value = (rng.uniform(size=shape) < 0.1, kink) if kinks else (abs(p - kink) < 0.02, kink + 0.1)
+        p = np.where(chosen, value, p)
     return p
 
 

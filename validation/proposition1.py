@@ -38,9 +38,7 @@ def _from_factors(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         n, m = 1 + k % 6, rng.uniform(-2, 3)
         A, B = rng.normal(size=(2, n, n))
         W = weight(A, B, m) if m <= 0 else MonotoneDense(A, B, m).to_dense()
-        expected = [
-            [(1 - m) * (i == j) - A[:, i] @ A[:, j] + B[i, j] - B[j, i] for j in range(n)] for i in range(n)
-        ]
+        expected = [[(1 - m) * (i == j) - A[:, i] @ A[:, j] + B[i, j] - B[j, i] for j in range(n)] for i in range(n)]
         symmetric = np.eye(n) - (W + W.T) / 2 - m * np.eye(n) - A.T @ A
         yield (abs(W - expected), m - modulus(W), abs(symmetric)), f"n = {n}, m = {m:.3g}, seed {seed + k}"
 

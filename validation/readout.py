@@ -27,7 +27,9 @@ def dense_network(seed: int, size: float) -> list[Verdict]:
     claim = "MON-AppD.1-readout"
     return [
         compare(claim, "parameters at n = 87, d = 784 against Table D1", measure_count(87, 784), "==", 84313),
-        compare(claim, "parameters at n = 5, d = 7 against the formula", measure_count(5, 7), "==", predict_count(5, 7)),
+        compare(
+            claim, "parameters at n = 5, d = 7 against the formula", measure_count(5, 7), "==", predict_count(5, 7)
+        ),
         compare(
             claim,
             "gradient of every parameter along random directions against central differences",
@@ -47,7 +49,9 @@ def directional_error(
     for name, value in network.params.items():
         direction = rng.normal(size=np.shape(value))
         ends = [
-            cross_entropy(network.replace(**{name: np.asarray(value) + s * h * direction}).logits(x, **options), labels)[0]
+            cross_entropy(
+                network.replace(**{name: np.asarray(value) + s * h * direction}).logits(x, **options), labels
+            )[0]
             for s in (1, -1)
         ]
         measured, found = (ends[0] - ends[1]) / (2 * h), float(np.sum(grads[name] * direction))

@@ -34,8 +34,8 @@ REAL_INPUT = Claim(
     title="Real input: digits",
     source="the images embedded in scikit-learn; no claim of the papers",
     status="holds",
-    as_implemented="A dense MON (n = 40, m = 1, relu) trained for twelve epochs; every test image solved to a certified "
-    "1e-6 in float64 by both splittings; the gradient of every parameter differenced.",
+    as_implemented="A dense MON (n = 40, m = 1, relu) trained for twelve epochs; every test image solved to a "
+    "certified 1e-6 in float64 by both splittings; the gradient of every parameter differenced.",
     hypotheses="",
     code=("implicitref.networks.MonNetwork", "implicitref.training.train"),
     validation="digits:real_input",
@@ -105,6 +105,8 @@ def _usage(seed: int, only: str | None, paths: tuple[str | None, ...]) -> str:
     for path in paths:
         if path is not None and not Path(path).resolve().parent.is_dir():
             return f"{path}: there is no such folder."
+        if path is not None and Path(path).is_dir():
+            return f"{path} is a folder; give the name of a file."
     return ""
 
 
@@ -159,11 +161,18 @@ def _show(outcomes: list[Outcome], everything: bool) -> None:
         return _plain(rows)
     if not sys.stdout.isatty():
         return _plain(rows)
-    table = Table(*COLUMNS, title=f"implicitref {__version__}: claims, measured against predicted")
+    console = Console()
+    # what gives way first in a narrow terminal
+    dropped = {"trials", "margin"} if console.width < 130 else set()
+    dropped |= {"status", ""} if console.width < 100 else set()
+    kept = [i for i, name in enumerate(COLUMNS) if name not in dropped]
+    table = Table(title=f"implicitref {__version__}: claims, measured against predicted")
+    for i in kept:
+        table.add_column(COLUMNS[i], no_wrap=COLUMNS[i] not in ("statement", "verdict"), overflow="fold")
     for row in rows:
         style = "red" if row[-1] in (DISAGREES, INCONCLUSIVE) or "NOT" in row[-1] else ""
-        table.add_row(*map(Text, row), style=style)
-    Console().print(table)
+        table.add_row(*(Text(row[i]) for i in kept), style=style)
+    console.print(table)
     return None
 
 
@@ -192,7 +201,7 @@ def _word(v: Verdict) -> str:
 
 
 def headlines(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """What the table shows of a claim: all that is not as registered, or the first verdict of the printed form and of ours."""
+    """What the table shows of a claim: what is not as registered, or the first printed and the first of ours."""
     wrong = tuple(v for v in verdicts if not v.as_registered)
     first = [next((v for v in verdicts if v.form == form), None) for form in (PRINTED, IMPLEMENTED)]
     return wrong or tuple(v for v in first if v is not None)

@@ -26,7 +26,9 @@ def fixed_points(seed: int, size: float) -> list[Verdict]:
     stationary, image = hard_threshold()
     return [
         compare(claim, "every zero of A + B is a fixed point: ||z - sigma(Wz + b)||", largest(forth), "<=", 20 * TOL),
-        compare(claim, "every fixed point is a zero, any alpha: ||z - R_B(z - alpha A z)||", largest(back), "<=", 1e-12),
+        compare(
+            claim, "every fixed point is a zero, any alpha: ||z - R_B(z - alpha A z)||", largest(back), "<=", 1e-12
+        ),
         compare(claim, "one solution at alpha = 0.2, 1, 4 (distance to z*)", largest(again), "<=", TOL),
         compare(claim, "relu: all 2^n active sets tried give one solution, this one", enumerated, "<=", 1e-10),
         compare(claim, "relu, symmetric W: z* against SciPy's nnls", _symmetric(seed, size), "<=", 1e-10),
@@ -113,7 +115,9 @@ def prox_alpha(seed: int, size: float) -> list[Verdict]:
         compare(claim, "difference quotients lie in [0, 1]: distance", largest(slopes), "<=", 1e-12),
         compare(claim, "backward error of alpha w + (1 - alpha) sigma(w) = x", largest(equation), "<=", 1e-14),
         compare(claim, "sigma(p + (x - p)/alpha) = p at p = prox^alpha(x)", largest(moreau), "<=", 1e-12),
-        compare(claim, "derivative against central differences, alpha from 0.01 to 100", largest(derivative), "<=", 1e-6),
+        compare(
+            claim, "derivative against central differences, alpha from 0.01 to 100", largest(derivative), "<=", 1e-6
+        ),
         compare(claim, "Newton steps, alpha from 1e-6 to 1e6, |x| to 1e8", largest(steps), "<=", 25),
     ]
 

@@ -144,7 +144,14 @@ def positive(seed: int, size: float) -> list[Verdict]:
     """Eq. 16, sharper: Re lambda(I - JW) >= min_i (1 - (1 - m) J_ii)."""
     below = np.linalg.eigvals(np.eye(1) - 0.5 * np.array([[2.0]])).real[0]
     return [
-        compare("MON-Eq16", "min_i(1 - (1 - m) J_ii) - min Re lambda", largest(_real_parts(seed, size)), "<=", 0, slack=1e-12),
+        compare(
+            "MON-Eq16",
+            "min_i(1 - (1 - m) J_ii) - min Re lambda",
+            largest(_real_parts(seed, size)),
+            "<=",
+            0,
+            slack=1e-12,
+        ),
         compare("MON-Eq16", "attained: n = 1, J = 1, W = 1 - m, m = 0.3", _scalar(0.3), "==", 0.3, slack=1e-12),
         compare("MON-Eq16", "m = -1, n = 1, W = 2, J = 1/2: Re lambda > 0", below, ">=", 1e-12, form=DROPPED),
     ]
@@ -272,7 +279,9 @@ def backward_zero(seed: int, size: float) -> list[Verdict]:
     claim = "NEW-backward-zero"
     direct, gradient = columns(_zeros(seed, problems.count(90, size)))
     return [
-        compare(claim, "||u-tilde - J (I - JW)^-T v||, relative, W singular in every third", largest(direct), "<=", 1e-9),
+        compare(
+            claim, "||u-tilde - J (I - JW)^-T v||, relative, W singular in every third", largest(direct), "<=", 1e-9
+        ),
         compare(claim, "u-tilde against central differences in the injection", largest(gradient), "<=", 1e-6),
     ]
 
@@ -284,7 +293,9 @@ def _zeros(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         jac = oracles.slope(name, p.pre)[0]
         truth = jac * oracles.adjoint(p.matrix, jac, v[0])
         measured = oracles.central_difference(
-            lambda b, p=p, v=v, name=name: float(v[0] @ oracles.sigma(name, oracles.equilibrium(name, p.matrix, b, p.pre[0]))),
+            lambda b, p=p, v=v, name=name: float(
+                v[0] @ oracles.sigma(name, oracles.equilibrium(name, p.matrix, b, p.pre[0]))
+            ),
             p.b[0],
         )
         yield (relative(grads["injection"][0], truth), relative(grads["injection"][0], measured, 1e-2)), str(p)

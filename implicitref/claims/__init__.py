@@ -120,5 +120,5 @@ def validation() -> ModuleType:
 
 
 def _claim(table: dict[str, Any]) -> Claim:
-    lists = {key: tuple(table[key]) for key in ("covers", "code", "tests") if key in table}
-    return Claim(**(table | lists))
+    lists: dict[str, Any] = {key: tuple(table[key]) for key in ("covers", "code", "tests") if key in table}
+    return Claim(**{**table, **lists})

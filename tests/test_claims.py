@@ -1,0 +1,124 @@
+"""The register stays honest: what it names exists, and what exists is named."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import implicitref
+from implicitref import claims
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRIES = claims.entries()
+IDENTIFIER = re.compile(
+    r"\b(?:MON|NEW|GREEDY|JFB|FPN)-[A-Z][A-Za-z]*[0-9A-Za-z.-]*[0-9A-Za-z]|\bNEW-[a-z][a-zA-Z0-9-]*[a-zA-Z0-9]"
+)
+# the statements of MON sections 3 and 4.1, of its appendix A, those of appendix D on the dense network, and ours
+REQUIRED = {
+    *(f"MON-Eq{i}" for i in range(1, 27)),
+    *(f"MON-Alg{i}" for i in range(1, 5)),
+    *(f"MON-Thm{i}" for i in range(1, 4)),
+    *(f"MON-EqA{i}" for i in range(1, 11)),
+    *("MON-Prop1", "MON-Sec3.2-prox", "MON-Sec3.3-cholesky", "MON-Sec3.4-alpha", "MON-Sec3.5-cg", "MON-Sec4.1-cost"),
+    *("MON-AppA-strong", "MON-AppA-subdifferential", "MON-AppA-cayley"),
+    *("MON-AppD.1-readout", "MON-AppD.2-weightnorm", "MON-AppD.2-alpha", "MON-AppD.2-onecycle"),
+    *("NEW-prox-alpha", "NEW-not-prox", "NEW-strong-prox", "NEW-rate-fb", "NEW-rate-pr", "NEW-best-alpha"),
+    *("NEW-cert-C1", "NEW-cert-C2", "NEW-cert-C3", "NEW-cert-B1", "NEW-backward-zero", "NEW-adjoint-norms"),
+    *("NEW-stopping-fooled", "NEW-sensitivity", "NEW-homogeneity"),
+}
+
+
+def marked() -> dict[str, set[str]]:
+    """Claim id to the test files that mark it."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.claim":
+                for argument in node.args:
+                    found.setdefault(ast.literal_eval(argument), set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+MARKED = marked()
+
+
+def resolve(dotted: str) -> object:
+    """The module, class or function behind a dotted path."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[cut:]:
+            found = getattr(found, name)
+        return found
+    raise AssertionError(f"{dotted} does not resolve")
+
+
+def test_every_statement_is_registered_once():
+    assert set(claims.load()) == REQUIRED
+    assert sum(len(entry.ids) for entry in ENTRIES) == len(REQUIRED)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+def test_entry(entry):
+    assert entry.title
+    assert entry.source
+    assert entry.as_implemented
+    assert entry.code, "no code"
+    for dotted in entry.code:
+        assert resolve(dotted) is not None
+    assert entry.tests, "no test"
+    for test in entry.tests:
+        path, _, name = test.partition("::")
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in text
+        assert any(path in MARKED.get(i, ()) for i in entry.ids), f"{path} marks none of {entry.ids}"
+    for identifier in entry.ids:
+        assert MARKED.get(identifier), f"no test is marked @pytest.mark.claim({identifier!r})"
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.status != "definition"], ids=lambda entry: entry.id)
+def test_every_claim_has_a_validation_that_speaks_of_it(entry):
+    module, _, name = entry.validation.partition(":")
+    validation = importlib.import_module(f"{claims.validation().__name__}.{module}")
+    assert name in validation.__all__
+    verdicts = getattr(validation, name)(0, 0.02)
+    assert any(v.claim == entry.id for v in verdicts)
+    assert {v.claim for v in verdicts} <= {*entry.ids}
+    forms = {v.form for v in verdicts}
+    assert "as implemented" in forms
+    assert ("as printed" in forms) == (entry.status in ("corrected", "false"))
+    if entry.status in ("corrected", "false"):
+        assert entry.as_printed
+
+
+def test_every_mark_and_every_id_in_a_docstring_is_registered():
+    assert set(MARKED) <= REQUIRED
+    package = Path(implicitref.__file__).parent
+    folders = package, ROOT / "validation"
+    for path in [p for folder in folders for p in folder.rglob("*.py")]:
+        unknown = set(IDENTIFIER.findall(path.read_text(encoding="utf-8"))) - REQUIRED
+        assert not unknown, f"{path.name} cites {sorted(unknown)}"
+
+
+def test_the_scan_for_ids_sees_them():
+    text = "[MON-Alg2, NEW-cert-C1] (MON-Sec3.4-alpha) MON-Alg9. NEW-later"
+    assert IDENTIFIER.findall(text) == ["MON-Alg2", "NEW-cert-C1", "MON-Sec3.4-alpha", "MON-Alg9", "NEW-later"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"status": "true"}, "status must be one of"), ({"id": "MON-Eq1"}, "two entries answer for MON-Eq1")],
+)
+def test_a_wrong_entry_is_refused(change, complaint, monkeypatch):
+    table = {"id": "X", "title": "t", "source": "s", "status": "holds", "as_implemented": "f"}
+    first = table | {"id": "MON-Eq1"}
+    monkeypatch.setattr(claims.tomllib, "loads", lambda text: {"claim": [first, table | change]})
+    with pytest.raises(ValueError, match=complaint):
+        claims.entries.__wrapped__()
