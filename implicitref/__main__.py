@@ -148,16 +148,22 @@ def _train(arguments: argparse.Namespace) -> int:
                     checkpoints.save(arguments.checkpoint, state, config)
                 show.epoch(state.history[-1])
     except (ConvergenceError, ArithmeticError, *INPUT_ERRORS) as error:
-        kept = f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else ""
-        return _complain(f"training failed in epoch {len(state.history) + 1}: {error}{kept}", FAILED)
+        return _complain(
+            f"training failed in epoch {len(state.history) + 1}: {error}{_advice(error, arguments)}", FAILED
+        )
     except KeyboardInterrupt:
         return _complain(f"stopped after {len(state.history)} epochs", FAILED)
     return _finish(arguments, state, config, time.perf_counter() - began)
 
 
+def _advice(error: Exception, arguments: argparse.Namespace) -> str:
+    solver = " A larger --tol or --m or a smaller --learning-rate helps." if isinstance(error, ConvergenceError) else ""
+    return solver + (f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else "")
+
+
 def _one_thread() -> AbstractContextManager[Any]:
-    # Products of this size are slower on two threads than on one, and hundreds of times slower where another process
-    # has a core; besides, one thread gives the same bits everywhere. Whoever sets a number of threads gets it.
+    # Products of this size gain nothing from a second thread and take ten times as long where another process has its
+    # core; besides, one thread gives the same bits whatever the load. Whoever sets a number of threads gets it.
     from threadpoolctl import threadpool_limits
 
     chosen = any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))

@@ -63,10 +63,10 @@ def _step(rate: float, epochs: int) -> tuple[Schedule, Schedule]:
 
 
 def _one_cycle(rate: float, epochs: int) -> tuple[Schedule, Schedule]:
-    # the paper's 30 + 30 + 5 epochs and its 1e-3 to 1e-2 to 1e-3, both to scale
+    # the paper's 30 + 30 + 5 epochs and its 1e-3 to 5e-2 to 1e-3, both to scale
     unit = epochs / 65
     shape = 30 * unit, 30 * unit, 5 * unit
-    return one_cycle(rate / 10, rate, *shape), one_cycle(0.95, 0.85, *shape)
+    return one_cycle(rate / 50, rate, *shape), one_cycle(0.95, 0.85, *shape)
 
 
 NAMES = {"constant": _constant, "step": _step, "one-cycle": _one_cycle}
