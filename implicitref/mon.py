@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, like, namespace
+from .arrays import Array, alongside, checked, like, namespace, owned
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .splitting import Inclusion, Solution, rates, solve
@@ -238,7 +238,7 @@ def _states(name: str, W: Any, x: Array) -> Array:
     if x.ndim != 2 or x.shape[1] != n:
         hint = f" Add the batch axis: {name}[None]." if x.shape == (n,) else ""
         raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(x.shape)}.{hint}")
-    return x
+    return owned(x)  # a Solution computes its history when asked: later writes by the caller must not reach it
 
 
 def _operator(W: Any, injection: Array) -> Any:
@@ -252,7 +252,7 @@ def _same(name: str, x: Array, injection: Array) -> Array:
     x = checked(name, x)
     if tuple(x.shape) != tuple(injection.shape):
         raise ShapeError(f"{name} must have the shape of injection, {tuple(injection.shape)}; got {tuple(x.shape)}.")
-    return alongside(name, x, injection)
+    return owned(alongside(name, x, injection))
 
 
 def _activation(activation: Any) -> Activation:

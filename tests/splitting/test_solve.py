@@ -155,6 +155,25 @@ def test_solve_does_not_touch_its_start():
     np.testing.assert_array_equal(start, np.ones_like(b))
 
 
+@pytest.mark.parametrize("stop", ["certificate", "relative-change"])
+def test_later_writes_by_the_caller_do_not_change_a_solution(stop):
+    # bound and residuals may be computed when they are first asked for
+    W, b, activation = laws.problem("tanh", seed=16)
+    dz, start = np.ones_like(b), np.zeros_like(b)
+
+    def both():
+        z = ir.mon.equilibrium(W, b, activation, start=start, stop=stop, tol=1e-3)
+        return z, ir.mon.equilibrium_vjp(W, b, activation, z.z, dz, start=start, stop=stop, tol=1e-3)[1]
+
+    expected = [(solution.bound, solution.residuals) for solution in both()]
+    solutions = both()
+    for buffer in (b, dz, start):
+        buffer[...] = 7.0
+    for solution, (bound, residuals) in zip(solutions, expected, strict=True):
+        np.testing.assert_array_equal(solution.bound, bound)
+        np.testing.assert_array_equal(solution.residuals, residuals)
+
+
 # ------------------------------------------------------------------------------------------------
 # Small and odd sizes
 
