@@ -49,6 +49,13 @@ def algorithm_1(seed: int, size: float) -> list[Verdict]:
         ),
         compare(claim, "with prox^alpha: distance to z*, alpha < 2m/L^2", errors, "<=", TOL, slack=1e-13),
         compare(claim, "linear rate: iterations over those of the exact factor", _fb_count(), "<=", 1),
+        compare(
+            claim,
+            "relu, hardtanh, where sigma = prox^alpha: the printed iteration, distance to z*",
+            largest(_indicators(printed.algorithm_1, (0.2, 0.9), seed, problems.count(20, size))),
+            "<=",
+            1e-9,
+        ),
     ]
 
 
@@ -182,7 +189,24 @@ def algorithm_2(seed: int, size: float) -> list[Verdict]:
         compare(claim, "distance to z*, alpha = 0.1, 1, 8, m >= 0.3", steps, "<=", TOL, slack=1e-13),
         compare(claim, "distance to z*, best alpha, m >= 0.05", best, "<=", TOL, slack=1e-13),
         compare(claim, "Douglas-Rachford, the averaged form: distance", _averaged(seed), "<=", TOL, slack=1e-13),
+        compare(
+            claim,
+            "relu, hardtanh, where sigma = prox^alpha: the printed iteration, distance to z*",
+            largest(_indicators(printed.algorithm_2, (0.25, 4.0), seed, problems.count(20, size))),
+            "<=",
+            1e-9,
+        ),
     ]
+
+
+def _indicators(algorithm, steps: tuple[float, float], seed: int, trials: int) -> Iterator[tuple[float, str]]:
+    # steps: of Algorithm 1 in units of 2m/L^2, of Algorithm 2 as they are; tol < 0 runs all 1000 iterations
+    for k in range(trials):
+        p = problems.draw(seed + k, (activations.relu, activations.hardtanh)[k % 2], 0.5, n=4, batch=1, spread=1.0)
+        unit = 2 * p.m / p.lipschitz**2 if algorithm is printed.algorithm_1 else 1.0
+        for step in steps:
+            z = algorithm(p.matrix, p.b[0], lambda x, p=p: oracles.sigma(repr(p.activation), x), step * unit, -1.0)
+            yield np.linalg.norm(z - p.z[0]), f"alpha = {step * unit:.3g}, {p}"
 
 
 def _averaged(seed: int):

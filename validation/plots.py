@@ -19,12 +19,9 @@ INK = "#010203"  # replaced by the text colour of the page
 COLOURS = {"measured": "#d1495b", "exact": "#2e86ab", "class": "#8a8d91", "bound": "#2e86ab", "rule": "#edae49"}
 
 
-def figures(seed: int) -> dict[str, tuple[str, str]]:
-    """Claim id to (SVG, caption)."""
-    found = {}
-    for identifier, (draw, caption) in _DRAWN.items():
-        found[identifier] = svg(draw, seed, identifier), caption
-    return found
+def figures(seed: int, wanted: set[str]) -> dict[str, tuple[str, str]]:
+    """Of the claims that are wanted and have one: id to (SVG, caption)."""
+    return {name: (svg(draw, seed, name), caption) for name, (draw, caption) in _DRAWN.items() if name in wanted}
 
 
 def svg(draw: Callable[[Any, int], None], seed: int, name: str) -> str:

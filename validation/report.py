@@ -22,8 +22,7 @@ def render(report: dict[str, Any]) -> str:
     wanted = {claim["id"] for claim in report["claims"]}
     drawn = {
         identifier: {"svg": markupsafe.Markup(image), "caption": caption}  # our own figures, no outside text in them
-        for identifier, (image, caption) in (plots.figures(report["seed"]) if len(wanted) > 1 else {}).items()
-        if identifier in wanted
+        for identifier, (image, caption) in plots.figures(report["seed"], wanted).items()
     }
     source = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
