@@ -49,8 +49,8 @@ def theorem_2(seed: int, size: float) -> list[Verdict]:
     dense, differences = columns(_gradients(seed, problems.count(54, size)))
     at_zero, at_one = kink_example()
     return [
-        compare(claim, "gradients of A, B, U, b, x against the dense formula (11)", largest(dense), "<=", 1e-9),
-        compare(claim, "gradients of A, B, m, b against central differences", largest(differences), "<=", 1e-6),
+        compare(claim, "gradients of A, B, U, m, b against the dense formula (11)", largest(dense), "<=", 1e-10),
+        compare(claim, "gradients of A, B, m, b against central differences", largest(differences), "<=", 1e-7),
         compare(
             claim,
             "at kinks (I - JW)^-1 J is in the hull of the vertex Jacobians, so a Clarke element in b: distance",
@@ -71,16 +71,16 @@ def theorem_2(seed: int, size: float) -> list[Verdict]:
 
 
 def _gradients(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
-    for p in problems.ensemble(seed, trials, batch=2, kinks=False, smallest=0.1):
+    for p in problems.ensemble(seed, trials, batch=2, kinks=False):
         rng = np.random.default_rng([p.seed, 4])
         c, x = rng.normal(size=p.z.shape), rng.normal(size=(2, 3))
-        found, _ = mon.equilibrium_vjp(p.W, p.b, p.activation, p.z, c, tol=1e-12, max_iter=50000)
+        found, _ = mon.equilibrium_vjp(p.W, p.b, p.activation, p.z, c, tol=p.finest, max_iter=50000)
         jac = oracles.slope(repr(p.activation), p.pre)
         dpre = np.stack([oracles.adjoint(p.matrix, j, v) * j for j, v in zip(jac, c, strict=True)])
         H, A = dpre.T @ p.z, np.asarray(p.W.A)
         dense = {"A": -A @ (H + H.T), "B": H - H.T, "injection": dpre, "m": np.array(-np.sum(dpre * p.z))}
-        errors = [relative(found[key], dense[key]) for key in dense]
-        errors.append(relative(found["injection"].T @ x, dpre.T @ x))  # U
+        errors = [relative(found[key], dense[key], 0.1) for key in dense]
+        errors.append(relative(found["injection"].T @ x, dpre.T @ x, 0.1))  # U
         yield (max(errors), max(_differences(p, c, found))), str(p)
 
 
@@ -182,7 +182,7 @@ def linear_system(seed: int, size: float) -> list[Verdict]:
 def _solved(seed: int, trials: int, smallest: float = 0.0) -> Iterator:
     for p, jac, v in adjoint_problems(seed, trials, smallest):
         inclusion = mon.backward_inclusion(p.W, jac, v)
-        yield p, jac, v, solve(inclusion, np.zeros_like(v), alpha=1 / p.lipschitz, tol=1e-11, max_iter=50000).z
+        yield p, jac, v, solve(inclusion, np.zeros_like(v), alpha=1 / p.lipschitz, tol=p.finest, max_iter=50000).z
 
 
 def conjugate_gradient(seed: int, size: float) -> list[Verdict]:
@@ -282,14 +282,14 @@ def backward_zero(seed: int, size: float) -> list[Verdict]:
         compare(
             claim, "||u-tilde - J (I - JW)^-T v||, relative, W singular in every third", largest(direct), "<=", 1e-9
         ),
-        compare(claim, "u-tilde against central differences in the injection", largest(gradient), "<=", 1e-6),
+        compare(claim, "u-tilde against central differences in the injection", largest(gradient), "<=", 1e-7),
     ]
 
 
 def _zeros(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
-    for p in problems.ensemble(seed, trials, batch=1, kinks=False, smallest=0.1):
+    for p in problems.ensemble(seed, trials, batch=1, kinks=False):
         name, v = repr(p.activation), np.random.default_rng([p.seed, 6]).normal(size=p.z.shape)
-        grads, _ = mon.equilibrium_vjp(p.W, p.b, p.activation, p.z, v, tol=1e-12, max_iter=50000)
+        grads, _ = mon.equilibrium_vjp(p.W, p.b, p.activation, p.z, v, tol=p.finest, max_iter=50000)
         jac = oracles.slope(name, p.pre)[0]
         truth = jac * oracles.adjoint(p.matrix, jac, v[0])
         measured = oracles.central_difference(
