@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..arrays import Array, namespace
+from ..errors import ShapeError
 
 __all__ = ["affine", "affine_vjp", "affine_vjp_params"]
 
@@ -16,6 +17,9 @@ def affine(x: Array, U: Array, b: Array) -> Array:
     >>> affine(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
     array([[16.]])
     """
+    if x.ndim != 2 or U.ndim != 2 or x.shape[1] != U.shape[1] or tuple(b.shape) != (U.shape[0],):
+        shapes = ", ".join(str(tuple(array.shape)) for array in (x, U, b))
+        raise ShapeError(f"x, U, b must have shapes (batch, d), (n, d), (n,); got {shapes}.")
     return x @ namespace(x).matrix_transpose(U) + b
 
 

@@ -154,11 +154,11 @@ class MonotoneDense:
 
     def matvec(self, z: Array) -> Array:
         """W z for every row of (batch, n)."""
-        return self._map(z).matvec(batch_of("z", z, self.size))
+        return self._map(batch_of("z", z, self.size)).matvec(z)
 
     def rmatvec(self, y: Array) -> Array:
         """W' y for every row of (batch, n)."""
-        return self._map(y).rmatvec(batch_of("y", y, self.size))
+        return self._map(batch_of("y", y, self.size)).rmatvec(y)
 
     def _map(self, x: Array) -> DenseMap:
         return DenseMap(like(x, self.to_dense()))
@@ -203,6 +203,8 @@ class MonotoneDense:
         #   d<H, g A'A/N> = <(g/N) A (H + H') - (2g/N^2) <H, A'A> A, dA> + <H, A'A>/N dg
         #   d<H, h (B - B')/s> = <(h/s) (Q - <Q, B> B/s^2), dB> + <Q, B>/s dh,  Q = H - H'
         z, dy = batch_of("z", z, self.size), batch_of("dy", dy, self.size)
+        if z.shape != dy.shape:
+            raise ShapeError(f"dy must have the shape of z, {tuple(z.shape)}; got {tuple(dy.shape)}.")
         xp = namespace(z, dy)
         A, B, g, h = (None if p is None else like(z, p) for p in (self.A, self.B, self.g, self.h))
         H = xp.matrix_transpose(dy) @ z

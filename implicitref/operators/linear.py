@@ -6,8 +6,8 @@ import dataclasses
 import functools
 from typing import Any
 
-from ..arrays import Array, all_finite, eye, memoised, namespace
-from ..errors import ShapeError
+from ..arrays import Array, all_finite, eye, is_array, memoised, namespace
+from ..errors import HypothesisError, ShapeError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,8 +85,11 @@ def inverse(matrix: Array, what: str) -> Array:
 
 def batch_of(name: str, z: Array, n: int) -> Array:
     """`z` as states (batch, n), refused by name otherwise."""
-    if getattr(z, "ndim", None) != 2 or z.shape[1] != n:
-        shape = tuple(getattr(z, "shape", ()))
-        hint = f" Add the batch axis: {name}[None]." if shape == (n,) else ""
-        raise ShapeError(f"{name} must have shape (batch, {n}); got {shape}.{hint}")
+    if not is_array(z):
+        raise TypeError(f"{name} must be an array; got {type(z).__name__}. Use numpy.asarray.")
+    if z.ndim != 2 or z.shape[1] != n:
+        hint = f" Add the batch axis: {name}[None]." if tuple(z.shape) == (n,) else ""
+        raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(z.shape)}.{hint}")
+    if not namespace(z).isdtype(z.dtype, "real floating"):  # W would be rounded to integers without a word
+        raise HypothesisError(f"{name} must have a real floating dtype; got {z.dtype}. Convert it with astype.")
     return z

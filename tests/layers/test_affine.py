@@ -37,3 +37,11 @@ def test_affine_vjp_against_differences(backend):
             scale=30,
             tol=max(1e-12, 8 * backend.eps),
         )
+
+
+@pytest.mark.parametrize(
+    ("x", "U", "b"), [((3,), (2, 3), (2,)), ((1, 3), (2, 4), (2,)), ((1, 3), (2, 3), (3,)), ((1, 3), (2, 3), (1, 2))]
+)
+def test_affine_refuses_shapes_that_do_not_fit(x, U, b):
+    with pytest.raises(ir.ShapeError, match=r"x, U, b must have shapes \(batch, d\), \(n, d\), \(n,\)"):
+        ir.layers.affine(np.ones(x), np.ones(U), np.ones(b))

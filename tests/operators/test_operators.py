@@ -252,6 +252,23 @@ def test_states_must_have_a_batch_axis_and_the_right_length(method):
         getattr(W, method)(np.ones((2, 3)))
 
 
+@pytest.mark.parametrize("method", ["matvec", "rmatvec"])
+def test_states_must_be_floating_arrays(method):
+    # integers would round W to integers, and nobody would know
+    W = OPERATORS["plain"](np.asarray)
+    name = "z" if method == "matvec" else "y"
+    for dtype in (int, bool, complex):
+        with pytest.raises(ir.HypothesisError, match=f"{name} must have a real floating dtype"):
+            getattr(W, method)(np.ones((2, 4), dtype=dtype))
+    with pytest.raises(TypeError, match=f"{name} must be an array; got list"):
+        getattr(W, method)([[1.0] * 4])
+
+
+def test_vjp_needs_batches_of_one_length():
+    with pytest.raises(ir.ShapeError, match=r"dy must have the shape of z, \(2, 4\); got \(3, 4\)"):
+        OPERATORS["plain"](np.asarray).vjp(np.ones((2, 4)), np.ones((3, 4)))
+
+
 def test_from_weight_names_the_largest_m():
     with pytest.raises(ir.HypothesisError, match=r"needs m <= 0\.5.*got m = 1"):
         ir.operators.MonotoneDense.from_weight(np.eye(2) * 0.5, 1.0)
