@@ -147,7 +147,7 @@ class MonNetwork:
         # logits = W_o z + b_o, z = sigma(W z + U x + b): the chain rule, last layer first
         x = self._inputs(x)
         network = self.following(x)
-        injection = network.inject(x)
+        injection = affine(x, network.U, network.b)
         forward = mon.equilibrium(network.W, injection, network.activation, **options)
         loss, dlogits = cross_entropy(network.readout(forward.z), labels)
         dz, dweight, dbias = affine_vjp(forward.z, network.readout_weight, dlogits)
