@@ -200,12 +200,13 @@ def algorithm_2(seed: int, size: float) -> list[Verdict]:
 
 
 def _indicators(algorithm, steps: tuple[float, float], seed: int, trials: int) -> Iterator[tuple[float, str]]:
-    # steps: of Algorithm 1 in units of 2m/L^2, of Algorithm 2 as they are; tol < 0 runs all 1000 iterations
+    # steps: of Algorithm 1 in units of 2m/L^2, of Algorithm 2 as they are. The printed rule is left out:
+    # 0/0 at a first iterate z = 0 would end some of these runs at once
     for k in range(trials):
         p = problems.draw(seed + k, (activations.relu, activations.hardtanh)[k % 2], 0.5, n=4, batch=1, spread=1.0)
         unit = 2 * p.m / p.lipschitz**2 if algorithm is printed.algorithm_1 else 1.0
         for step in steps:
-            z = algorithm(p.matrix, p.b[0], lambda x, p=p: oracles.sigma(repr(p.activation), x), step * unit, -1.0)
+            z = algorithm(p.matrix, p.b[0], lambda x, p=p: oracles.sigma(repr(p.activation), x), step * unit, None)
             yield np.linalg.norm(z - p.z[0]), f"alpha = {step * unit:.3g}, {p}"
 
 

@@ -14,20 +14,24 @@ def _relative_change(new: Array, old: Array) -> float:
         return float(np.linalg.norm(new - old) / np.linalg.norm(new))
 
 
-def algorithm_1(W: Array, b: Array, sigma: Callable, alpha: float, tol: float = 0.0, max_iter: int = 1000) -> Array:
-    """MON Algorithm 1, with sigma where prox^alpha belongs."""
+def algorithm_1(
+    W: Array, b: Array, sigma: Callable, alpha: float, tol: float | None = 0.0, max_iter: int = 1000
+) -> Array:
+    """MON Algorithm 1, with sigma where prox^alpha belongs; tol = None ignores the stopping rule."""
     z, err, k = np.zeros_like(b), 1.0, 0
-    while err > tol and k < max_iter:
+    while (tol is None or err > tol) and k < max_iter:
         z_next = sigma((1 - alpha) * z + alpha * (W @ z + b))
         err, z, k = _relative_change(z_next, z), z_next, k + 1
     return z
 
 
-def algorithm_2(W: Array, b: Array, sigma: Callable, alpha: float, tol: float = 0.0, max_iter: int = 1000) -> Array:
+def algorithm_2(
+    W: Array, b: Array, sigma: Callable, alpha: float, tol: float | None = 0.0, max_iter: int = 1000
+) -> Array:
     """MON Algorithm 2, with sigma where prox^alpha belongs and the stopping rule as printed (0/0 ends the loop)."""
     z, u, err, k = np.zeros_like(b), np.zeros_like(b), 1.0, 0
     V = np.linalg.inv(np.eye(len(b)) + alpha * (np.eye(len(b)) - W))
-    while err > tol and k < max_iter:
+    while (tol is None or err > tol) and k < max_iter:
         u_half = 2 * z - u
         z_half = V @ (u_half + alpha * b)
         u = 2 * z_half - u_half
