@@ -1,9 +1,25 @@
 """The executable reference for implicit-depth networks: operators, proximal maps, splittings and gradients by hand."""
 
+import importlib
+from types import ModuleType
+
 from . import activations, arrays, errors, layers, losses, mon, operators, splitting
 from .errors import ConvergenceError, HypothesisError, ShapeError
 
 __version__ = "0.1.0"
+
+_ON_DEMAND = ("claims", "datasets", "networks", "training")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_DEMAND:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
 
 __all__ = [
     "ConvergenceError",
@@ -11,10 +27,14 @@ __all__ = [
     "ShapeError",
     "activations",
     "arrays",
+    "claims",
+    "datasets",
     "errors",
     "layers",
     "losses",
     "mon",
+    "networks",
     "operators",
     "splitting",
+    "training",
 ]

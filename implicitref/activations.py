@@ -593,6 +593,8 @@ def get(name: str, *parameters: float) -> Activation:
     if name not in NAMES:
         raise HypothesisError(f"activation must be one of {', '.join(NAMES)}; got {name!r}.")
     found = NAMES[name]
+    if isinstance(found, Activation) and parameters:
+        raise HypothesisError(f"{name} has no parameter; got {', '.join(f'{p:g}' for p in parameters)}.")
     return found if isinstance(found, Activation) else found(*parameters)
 
 

@@ -242,9 +242,9 @@ def _states(name: str, W: Any, x: Array) -> Array:
 
 
 def _operator(W: Any, injection: Array) -> Any:
-    # results follow the injection: an operator of another dtype, device or library is converted, once
+    # results follow the injection: an operator of another dtype or device is converted, once
     first = next(iter(W.params.values()))
-    moved = like(injection, first)
+    moved = alongside("W", first, injection)
     return W if moved is first else W.replace(**{name: like(injection, p) for name, p in W.params.items()})
 
 

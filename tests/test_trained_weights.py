@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from implicitref.claims import validation
 
 import implicitref as ir
+from implicitref.claims import validation
 
 DATA = Path(os.environ.get("IMPLICITREF_DATA", ""))
 WEIGHTS, IMAGES = DATA / "mon_fc_trained.npz", DATA / "mnist.npz"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "best_alpha",
     "constants",
     "douglas_rachford",
+    "factor",
     "forward_backward",
     "forward_backward_class",
     "forward_backward_limit",
@@ -133,24 +135,38 @@ def best_alpha(W: Any, method: str) -> float:
     W : operator
     method : "forward-backward", "peaceman-rachford", "douglas-rachford" or "picard"
     """
+    if not isinstance(method, str) or method not in _FACTORS:
+        raise HypothesisError(f"method must be one of {', '.join(_FACTORS)}; got {method!r}.")
     known = _FOUND.setdefault(W, {})
     if method not in known:
-        known[method] = _search(W, method)
+        known[method] = (
+            search(gap(W), W.m, method) if W.size <= EXACT_UP_TO else _class_best(W.lipschitz(), W.m, method)
+        )
     return known[method]
 
 
-def _search(W: Any, method: str) -> float:
+def search(G: np.ndarray, m: float, method: str) -> float:
+    """The step that minimises the exact factor for G, or the factor of the class where rounding hides the exact one."""
     if method == "picard":
         return 1.0
-    if method not in ("forward-backward", "peaceman-rachford", "douglas-rachford"):
-        raise HypothesisError(
-            "method must be forward-backward, peaceman-rachford, douglas-rachford or picard; got " + repr(method) + "."
-        )
-    forward = method == "forward-backward"
-    if W.size <= EXACT_UP_TO:
-        try:
-            return positive("alpha", (best_forward_backward if forward else best_peaceman_rachford)(gap(W)))
-        except (np.linalg.LinAlgError, ValueError):
-            pass  # m is below the rounding of I - W: its symmetric part is not positive definite in floating point
-    L = W.lipschitz()
-    return float(W.m / L**2 if forward else 1 / L)
+    try:
+        return positive("alpha", (best_forward_backward if method == "forward-backward" else best_peaceman_rachford)(G))
+    except (np.linalg.LinAlgError, ValueError):
+        return _class_best(constants(G)[1], m, method)  # m is below the rounding of I - W
+
+
+def _class_best(L: float, m: float, method: str) -> float:
+    return 1.0 if method == "picard" else m / L**2 if method == "forward-backward" else 1 / L
+
+
+def factor(G: np.ndarray, method: str, alpha: float) -> float:
+    """The exact contraction factor of a method, by its name."""
+    return _FACTORS[method](G, alpha)
+
+
+_FACTORS: dict[str, Callable[[np.ndarray, float], float]] = {
+    "peaceman-rachford": peaceman_rachford,
+    "forward-backward": forward_backward,
+    "douglas-rachford": lambda G, alpha: douglas_rachford(peaceman_rachford(G, alpha)),
+    "picard": lambda G, alpha: forward_backward(G, 1.0),
+}

@@ -178,8 +178,8 @@ Rule = Callable[[Array, Array], _Check]  # (previous u, u) -> check
 
 def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
     # The certificate costs a product with W, the step length almost nothing, and their ratio varies slowly: the
-    # certificate is computed once at the start and then when the step is as short as the ratio of last time asks.
-    target = math.inf
+    # certificate is computed when the step is as short as the ratio of last time asks.
+    target = 10 * tol * math.sqrt(inclusion.b.shape[0])  # beyond it some sample moved 10 tol: none such passes
 
     def rule(previous: Array, u: Array) -> _Check:
         nonlocal target
@@ -273,26 +273,27 @@ def _cause(solution: Solution, tol: float, ending: str) -> str:
 
 def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
     G = rates.gap(inclusion.W)
-    if method in ("picard", "forward-backward"):
-        limit = rates.forward_backward_limit(G)
+    if method in ("picard", "forward-backward") and alpha >= (limit := rates.forward_backward_limit(G)):
         name = "Picard is forward-backward at alpha = 1, which" if method == "picard" else "Forward-backward"
-        if alpha >= limit:
-            return (
-                f"{name} is guaranteed only for alpha < {limit:.4g} [MON-Sec3.4-alpha]. Use peaceman-rachford, which "
-                "converges for every alpha > 0, or forward-backward with alpha=None."
-            )
-        rate = rates.forward_backward(G, alpha)
-    else:
-        rate = rates.peaceman_rachford(G, alpha)
-        rate = rate if method == "peaceman-rachford" else rates.douglas_rachford(rate)
-    if rate > 1 - 1e-9:
-        condition = rates.constants(G)[1] / inclusion.m
-        return f"The problem is too ill-conditioned, L/m = {condition:.1e}: raise m."
-    digit = math.log(10) / -math.log(rate) if rate > 0 else 1
+        return (
+            f"{name} is guaranteed only for alpha < {limit:.4g} [MON-Sec3.4-alpha]. Use peaceman-rachford, which "
+            "converges for every alpha > 0, or forward-backward with alpha=None."
+        )
+    digit = _iterations_a_digit(rates.factor(G, method, alpha))
+    best_step = rates.search(G, inclusion.m, "peaceman-rachford")
+    best = _iterations_a_digit(rates.factor(G, "peaceman-rachford", best_step))
+    if best > 1e6:
+        return f"The problem is too ill-conditioned, L/m = {rates.constants(G)[1] / inclusion.m:.1e}: raise m."
+    if digit < 1.5 * best:
+        return f"It needs about {digit:.3g} iterations a digit: raise max_iter, or raise m."
     return (
-        f"The contraction factor is {rate:.6g}, about {digit:.3g} iterations a digit: raise max_iter, or use "
-        "peaceman-rachford with alpha=None, the best provable step."
+        f"At this step it needs about {digit:.3g} iterations a digit, peaceman-rachford at alpha = {best_step:.3g} "
+        f"about {best:.3g}: use that (alpha=None), or raise max_iter."
     )
+
+
+def _iterations_a_digit(rate: float) -> float:
+    return math.log(10) / -math.log(rate) if 0 < rate < 1 else (1.0 if rate <= 0 else math.inf)
 
 
 def _count(name: str, value: Any) -> int:
@@ -301,7 +302,7 @@ def _count(name: str, value: Any) -> int:
     return int(value.__index__())
 
 
-def _choice(name: str, value: str, table: dict[str, Any]) -> Any:
-    if value not in table:
+def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
+    if not isinstance(value, str) or value not in table:
         raise HypothesisError(f"{name} must be one of {', '.join(table)}; got {value!r}.")
     return table[value]
