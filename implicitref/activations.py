@@ -191,7 +191,12 @@ def _relu_f(z: Array) -> Array:
 
 
 def _relu_root(x: Array, alpha: float) -> Array:
-    return namespace(x).where(x > 0, x, x / alpha)
+    return _indicator_root(x, _relu(x), alpha)
+
+
+def _indicator_root(x: Array, z: Array, alpha: float) -> Array:
+    # prox^alpha = prox^1 = sigma where f is an indicator: w - z = (x - z)/alpha with the same z
+    return z + (x - z) / alpha
 
 
 relu = Activation("relu", _relu, _step, _relu_f, _relu_root, alpha_free=True)
@@ -250,8 +255,7 @@ def _hardtanh_f(z: Array) -> Array:
 
 
 def _hardtanh_root(x: Array, alpha: float) -> Array:
-    z = _hardtanh(x)
-    return z + (x - z) / alpha
+    return _indicator_root(x, _hardtanh(x), alpha)
 
 
 hardtanh = Activation("hardtanh", _hardtanh, _hardtanh_slope, _hardtanh_f, _hardtanh_root, alpha_free=True)

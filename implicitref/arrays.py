@@ -24,9 +24,10 @@ Array = Any  # an array of any library that follows the array API standard
 
 def namespace(*arrays: Array) -> Any:
     """The array namespace of the arguments; TypeError if they come from several libraries."""
-    if all(type(x) is np.ndarray for x in arrays):  # the common case, in a tenth of the time
-        return _NUMPY
-    return compat.array_namespace(*arrays)
+    for x in arrays:
+        if type(x) is not np.ndarray:
+            return compat.array_namespace(*arrays)
+    return _NUMPY  # the common case, in a tenth of the time
 
 
 _NUMPY = compat.array_namespace(np.zeros(0))

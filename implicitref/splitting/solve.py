@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..arrays import Array, eps, largest, namespace, norm, positive, quiet, total_norm
 from ..errors import ConvergenceError, HypothesisError
 from . import rates
-from .certificates import distance
+from .certificates import defect, distance
 from .inclusion import Inclusion, State
 from .iterations import MAPS
 
@@ -57,12 +57,8 @@ class Solution:
     @functools.cached_property
     def bound(self) -> Array:
         """Certified distance of every sample; computed when first asked for where the stopping rule did not need it."""
-        if self.known_bound is not None:
-            return self.known_bound
-        with quiet():
-            bound = distance(self.inclusion, self.alpha, self.u)[1]
-        xp = namespace(bound)
-        return xp.where(xp.isfinite(bound), bound, xp.full_like(bound, math.inf))
+        known = self.known_bound
+        return _certified(self.inclusion, self.alpha, self.u) if known is None else known
 
     @functools.cached_property
     def residuals(self) -> Array:
@@ -131,18 +127,25 @@ def solve(
                 if check.done or iterations == max_iter or pace.ended(check.length, u):
                     break
                 due = iterations + 1 + pace.pause(iterations, check)
-        z = inclusion.B.prox(u, alpha)
-        residual = _RESIDUALS[stop](inclusion, alpha, previous, u) if check.residual is None else check.residual
-    kept, reached_by_rule = states if keep else None, residual <= tol
-    solution = Solution(z, u, iterations, reached_by_rule, "", inclusion, start, method, alpha, stop, kept, check.bound)
-    if stop == "certificate":
-        solution = dataclasses.replace(solution, known_bound=solution.bound, converged=solution.bound <= tol)
-    reached = bool(namespace(z).all(solution.converged))
-    reason = _success(solution, residual) if reached else _cause(solution, tol, pace.state)
-    solution = dataclasses.replace(solution, reason=reason)
-    if reached:
+        z, bound = inclusion.B.prox(u, alpha), check.bound
+        if stop == "certificate":
+            measure = bound = _certified(inclusion, alpha, u) if bound is None else bound
+        else:
+            measure = _RESIDUALS[stop](inclusion, alpha, previous, u) if check.residual is None else check.residual
+    converged, kept = measure <= tol, states if keep else None
+    reason = f"{_MEASURES[stop]} {largest(measure):.2g} after {iterations} iterations"
+    solution = Solution(z, u, iterations, converged, reason, inclusion, start, method, alpha, stop, kept, bound)
+    if bool(namespace(z).all(converged)):
         return solution
-    raise ConvergenceError(reason, solution)
+    cause = _cause(solution, tol, pace.state)
+    raise ConvergenceError(cause, dataclasses.replace(solution, reason=cause))
+
+
+def _certified(inclusion: Inclusion, alpha: float, u: Array) -> Array:
+    with quiet():
+        bound = distance(inclusion, alpha, u)[1]
+    xp = namespace(bound)
+    return xp.where(xp.isfinite(bound), bound, xp.full_like(bound, math.inf))
 
 
 def _step_length(inclusion: Inclusion, alpha: float, previous: Array, u: Array) -> Array:
@@ -159,6 +162,7 @@ def _ratio(change: Array, size: Array) -> Array:
 
 
 _RESIDUALS = {"certificate": _step_length, "relative-change": _relative_change}
+_MEASURES = {"certificate": "certified distance", "relative-change": "relative change"}
 
 
 class _Check(NamedTuple):
@@ -177,8 +181,8 @@ Rule = Callable[[Array, Array], _Check]  # (previous u, u) -> check
 
 
 def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
-    # The certificate costs a product with W, the step length almost nothing, and their ratio varies slowly: the
-    # certificate is computed when the step is as short as the ratio of last time asks.
+    # The length of a step costs little, ||e||/m a product with W, the certificate that product in float64 and the
+    # rounding: each is computed when the one before it says that the next may pass. Their ratios vary slowly.
     target = 10 * tol * math.sqrt(inclusion.b.shape[0])  # beyond it some sample moved 10 tol: none such passes
 
     def rule(previous: Array, u: Array) -> _Check:
@@ -186,10 +190,13 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         length = total_norm(u - previous)
         if length > target or not math.isfinite(length):
             return _Check(length, target, False)
-        bound = distance(inclusion, alpha, u)[1]
-        worst = largest(bound)
+        _, e = defect(inclusion, inclusion.B.root(u, alpha))
+        worst, bound = largest(norm(e)) / inclusion.m, None
+        if worst <= 2 * tol:  # near the floor the certificate may be the smaller of the two
+            bound = distance(inclusion, alpha, u)[1]
+            worst = largest(bound)
         target = tol * length / worst if worst else 0.0
-        return _Check(length, target, worst <= tol, bound=bound)
+        return _Check(length, target, bound is not None and worst <= tol, bound=bound)
 
     return rule
 
@@ -246,12 +253,6 @@ class _Pace:
             self.state = "floor"
             return True
         return False
-
-
-def _success(solution: Solution, residual: Array) -> str:
-    if solution.stop == "certificate":
-        return f"certified distance {largest(solution.bound):.2g} after {solution.iterations} iterations"
-    return f"relative change {largest(residual):.2g} after {solution.iterations} iterations"
 
 
 def _cause(solution: Solution, tol: float, ending: str) -> str:
