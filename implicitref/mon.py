@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, like, namespace, owned
+from .arrays import Array, alongside, checked, inner, like, memoised, namespace, owned
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .splitting import Inclusion, Solution, rates, solve
@@ -80,23 +80,27 @@ class AdjointProx:
 
     def prox(self, u: Array, alpha: float = 1.0) -> Array:
         """(u + alpha v)/(1 + alpha D) = J (u + alpha v)/(J + alpha (1 - J))."""
-        return self.jac * (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac))
+        return self.resolvent(alpha)(u)
 
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> prox^alpha(u) = s u + t, with s and t computed once."""
-        s = self.jac / (self.jac + alpha * (1 - self.jac))
-        t = s * (alpha * self.dz)
+        """u -> prox^alpha(u) = s u + t."""
+        s, t = self._line(alpha)
         return lambda u: s * u + t
+
+    @memoised
+    def _line(self, alpha: float) -> tuple[Array, Array]:
+        s = self.jac / (self.jac + alpha * (1 - self.jac))
+        return s, s * (alpha * self.dz)
 
     def root(self, u: Array, alpha: float) -> Array:
         """w with prox^alpha(u) = prox^1(w) = J (w + v)."""
         return (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac)) - self.dz
 
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> 2 prox(u) - u = s u + t, one product and one sum."""
-        scale = 2 * self.jac / (self.jac + alpha * (1 - self.jac))
-        s, t = scale - 1, scale * (alpha * self.dz)
-        return lambda u: s * u + t
+        """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
+        s, t = self._line(alpha)
+        scale, shift = 2 * s - 1, 2 * t
+        return lambda u: scale * u + shift
 
 
 def equilibrium(
@@ -205,7 +209,7 @@ def equilibrium_vjp(
     inclusion = backward_inclusion(W, jac, dz)
     solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
     dpre = solution.z
-    return {"injection": dpre, **W.vjp(z, dpre), "m": -namespace(z).sum(dpre * z)}, solution
+    return {"injection": dpre, **W.vjp(z, dpre), "m": -inner(dpre, z)}, solution
 
 
 def adjoint_state(W: Any, dpre: Array, dz: Array) -> Array:
