@@ -12,7 +12,8 @@ A, B = rng.normal(size=(2, n, n)) / np.sqrt(n)
 injection = rng.normal(size=(batch, n))  # U x + b
 
 # %% [markdown]
-# Proposition 1: `W = (1 - m) I - A'A + B - B'` makes `I - W >= m I`, so z* = relu(W z* + injection) exists and is unique.
+# Proposition 1: `W = (1 - m) I - A'A + B - B'` makes `I - W >= m I`, so that
+# z* = relu(W z* + injection) exists and is unique.
 
 # %%
 W = ir.operators.MonotoneDense(A, B, m=0.5)

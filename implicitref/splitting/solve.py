@@ -68,7 +68,7 @@ class Solution:
         step, residual, u, rows = MAPS[self.method](self.inclusion, self.alpha), _RESIDUALS[self.stop], self.start, []
         with quiet():
             for _ in range(self.iterations):
-                previous, u, iterations = u, step(u), iterations + 1
+                previous, u = u, step(u)
                 rows.append(residual(self.inclusion, self.alpha, previous, u))
         return namespace(u).stack(rows)
 
