@@ -2,9 +2,9 @@ r"""Weights that others trained, solved to a certified distance: every method, e
 
     python validation/trained_weights.py WEIGHTS.npz MNIST.npz
 
-The weights hold U, b, A, B, m, Wout, bout, mnist_mean, mnist_std; the images x_test, y_test. Everything in float64, to a
-certified ``||z - z*|| <= 1e-6`` for every image. A method that does not converge ends in ConvergenceError; its sentence is
-shown in place of a number.
+The weights hold U, b, A, B, m, Wout, bout, mnist_mean, mnist_std; the images x_test, y_test. Everything in float64, to
+a certified ``||z - z*|| <= 1e-6`` for every image. A method that does not converge ends in ConvergenceError; its
+sentence is shown in place of a number.
 """
 
 from __future__ import annotations
