@@ -230,7 +230,7 @@ class _Pace:
     the iterations that the last rate predicts are run without one.
     """
 
-    PATIENCE, LONGEST_PAUSE = 50, 16
+    PATIENCE, LONGEST_PAUSE = 20, 16
 
     def __init__(self) -> None:
         self.shortest, self.since, self.state = math.inf, 0, "iterations"
@@ -247,9 +247,10 @@ class _Pace:
         if not math.isfinite(length):
             self.state = "diverged"
             return True
-        self.since = 0 if length < self.shortest else self.since + 1
-        self.shortest = min(length, self.shortest)
-        if self.since >= self.PATIENCE and length <= 100 * eps(u) * total_norm(u):
+        if length < 0.9 * self.shortest:
+            self.shortest, self.since = length, -1
+        self.since += 1
+        if self.since >= self.PATIENCE and length <= 32 * eps(u) * total_norm(u):
             self.state = "floor"
             return True
         return False
