@@ -10,9 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
-from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive, to_numpy
+from ..arrays import Array, alongside, as_number, checked, eps, eye, like, memoised, namespace, native, owned, positive
 from ..errors import HypothesisError, ShapeError
 from .linear import DenseMap, batch_of, inverse
 
@@ -115,8 +113,8 @@ class MonotoneDense:
                [-1.,  0.]])
         """
         W, m = checked("W", W, 2), positive("m", m, " [MON-Prop1]")
-        if W.shape[0] != W.shape[1]:
-            raise ShapeError(f"W must be square; got shape {tuple(W.shape)}.")
+        if W.shape[0] != W.shape[1] or W.shape[0] == 0:
+            raise ShapeError(f"W must be square, (n, n) with n >= 1; got shape {tuple(W.shape)}.")
         xp = namespace(W)
         gram = (1 - m) * eye(W.shape[0], W) - (W + xp.matrix_transpose(W)) / 2
         values, vectors = xp.linalg.eigh(gram)
@@ -161,12 +159,21 @@ class MonotoneDense:
         return self._map(batch_of("y", y, self.size)).rmatvec(y)
 
     def _map(self, x: Array) -> DenseMap:
-        return DenseMap(like(x, self.to_dense()))
+        W = self._dense_map()
+        moved = like(x, W.matrix)
+        return W if moved is W.matrix else DenseMap(moved)
 
     @memoised
+    def _dense_map(self) -> DenseMap:
+        return DenseMap(self.to_dense())
+
     def resolvent(self, alpha: float) -> DenseMap:
         """V = (I + alpha (I - W))^-1, factored once for each alpha: O(n^3), shared by both passes and the batch."""
-        alpha = positive("alpha", alpha, " [MON-EqA5]")
+        V: DenseMap = self._resolvent(positive("alpha", alpha, " [MON-EqA5]"))
+        return V
+
+    @memoised
+    def _resolvent(self, alpha: float) -> DenseMap:
         shifted = (1 + alpha) * eye(self.size, self.A) - alpha * self.to_dense()
         return DenseMap(owned(inverse(shifted, f"I + {alpha:g} (I - W)")))
 
@@ -200,7 +207,7 @@ class MonotoneDense:
         # <dy, W z> = <H, W> with H = sum_batch dy z'. On the two parts of W:
         #   d<H, A'A> = <A (H + H'), dA>                    d<H, B - B'> = <H - H', dB>
         # and with N = ||A||_F^2, s = ||B||_F, quotient rule:
-        #   d<H, g A'A/N> = <(g/N) A (H + H') - (2g/N^2) <H, A'A> A, dA> + <H, A'A>/N dg
+        #   d<H, g A'A/N> = <(g/N) (A (H + H') - (2/N) <H, A'A> A), dA> + <H, A'A>/N dg
         #   d<H, h (B - B')/s> = <(h/s) (Q - <Q, B> B/s^2), dB> + <Q, B>/s dh,  Q = H - H'
         z, dy = batch_of("z", z, self.size), batch_of("dy", dy, self.size)
         if z.shape != dy.shape:
@@ -212,7 +219,7 @@ class MonotoneDense:
         grads = {"A": dA, "B": dB}
         if g is not None:
             N, along = _square(A), -_inner(dA, A) / 2  # along = <H, A'A>
-            grads |= {"A": (g / N) * dA + (2 * g * along / N**2) * A, "g": -along / N}
+            grads |= {"A": (g / N) * (dA + (2 * along / N) * A), "g": -along / N}
         if h is not None:
             s, along = _square(B) ** 0.5, _inner(dB, B)
             grads |= {"B": (h / s) * (dB - (along / s**2) * B), "h": along / s}
@@ -222,15 +229,15 @@ class MonotoneDense:
 def _scale(name: str, value: Any, like_: Array) -> Array | None:
     if value is None:
         return None
-    number = float(to_numpy(value)) if np.ndim(to_numpy(value)) == 0 else math.nan
-    if not math.isfinite(number):
+    number = as_number(value)
+    if number is None or not math.isfinite(number):
         raise HypothesisError(f"{name} must be a finite scalar; got {value!r}.")
     if name == "g" and number < 0:
         raise HypothesisError(
             f"g must be >= 0 [MON-AppD.2-weightnorm]; got {number:g}. With g < 0 monotonicity is lost: n = 1, m = 1, "
             "g = -3 gives I - W = -2."
         )
-    return owned(like(like_, value))
+    return owned(like(like_, native(value)))
 
 
 def _check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from ..arrays import Array, all_finite, eye, is_array, memoised, namespace
+from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native
 from ..errors import HypothesisError, ShapeError
 
 
@@ -92,4 +92,4 @@ def batch_of(name: str, z: Array, n: int) -> Array:
         raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(z.shape)}.{hint}")
     if not namespace(z).isdtype(z.dtype, "real floating"):  # W would be rounded to integers without a word
         raise HypothesisError(f"{name} must have a real floating dtype; got {z.dtype}. Convert it with astype.")
-    return z
+    return native(z)

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..arrays import Array, namespace
+from ..arrays import Array, namespace, positive
 
 
 class State(NamedTuple):
@@ -45,12 +45,13 @@ class Inclusion:
 
     def resolvent_A(self, alpha: float) -> Callable[[Array], Array]:
         """u -> (I + alpha A)^-1 (u) = V (u + alpha b) [MON-EqA6]."""
+        alpha = positive("alpha", alpha)
         V, shift = self.W.resolvent(alpha), alpha * self.b
         return lambda u: V.matvec(u + shift)
 
     def resolvent_B(self, alpha: float) -> Callable[[Array], Array]:
         """u -> (I + alpha B)^-1 (u), a proximal map [MON-EqA7]."""
-        resolvent: Callable[[Array], Array] = self.B.resolvent(alpha)
+        resolvent: Callable[[Array], Array] = self.B.resolvent(positive("alpha", alpha))
         return resolvent
 
     def cayley_A(self, alpha: float) -> Callable[[Array], Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -112,7 +113,8 @@ def solve(
     """
     alpha = 1.0 if method == "picard" else positive("alpha", alpha)
     step = _choice("method", method, MAPS)(inclusion, alpha)
-    rule = _choice("stop", stop, _RULES)(inclusion, alpha, positive("tol", tol))
+    tol = positive("tol", tol)
+    rule = _choice("stop", stop, _RULES)(inclusion, alpha, tol)
     max_iter, iterations, due, start, pace = _count("max_iter", max_iter), 0, 1, u, _Pace()
     states: list[State] = []
     with quiet():
@@ -212,7 +214,8 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         if length > target or not math.isfinite(length):
             return _Check(length, target, False)
         residual = _ratio(norm(difference), norm(z))
-        return _Check(length, target, largest(residual) <= tol, residual)
+        worst = largest(residual)
+        return _Check(length, length * tol / max(worst, tol), worst <= tol, residual)
 
     return rule
 
@@ -226,8 +229,8 @@ _RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {
 class _Pace:
     """When to look next, and when to give up: at overflow, or where steps are down to rounding and shrink no more.
 
-    A check reads the state back from its device and costs as much as the cheap half of a step, so that two thirds of
-    the iterations that the last rate predicts are run without one.
+    A check reads the state back from its device and costs as much as the cheap half of a step, so that four
+    fifths of the iterations that the last rate predicts are run without one.
     """
 
     PATIENCE, LONGEST_PAUSE = 20, 16
@@ -241,7 +244,7 @@ class _Pace:
         self.length, self.iteration = check.length, iteration
         if not (0 < rate < 1 and 0 < check.target < check.length):
             return 0
-        return min(int(math.log(check.target / check.length) / math.log(rate) * 2 / 3), self.LONGEST_PAUSE)
+        return min(int(math.log(check.target / check.length) / math.log(rate) * 0.8), self.LONGEST_PAUSE)
 
     def ended(self, length: float, u: Array) -> bool:
         if not math.isfinite(length):
@@ -299,9 +302,13 @@ def _iterations_a_digit(rate: float) -> float:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # an array of floats has __index__ too
+        count = 0
+    if count < 1:
         raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
-    return int(value.__index__())
+    return count
 
 
 def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
