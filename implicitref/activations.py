@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, eps, from_numpy, is_array, namespace, positive, to_numpy, zeros
+from .arrays import Array, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy, zeros
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -110,7 +110,8 @@ class Activation:
         """f(z), entry by entry; +inf outside its domain. f vanishes at its minimiser over sigma's range or is left
         with the constant of the register's table, since only differences of f matter.
         """
-        return self.f(_real(z))
+        with quiet():  # outside the domain the formula may overflow before +inf replaces it
+            return self.f(_real(z))
 
     def root(self, x: Array, alpha: float) -> Array:
         """w with alpha w + (1 - alpha) sigma(w) = x, so that prox^alpha_f(x) = sigma(w)."""
@@ -140,6 +141,8 @@ def newton(
     step can run for ever [NEW-prox-alpha].
     """
     xp = namespace(x)
+    given, finite = x, xp.isfinite(x)  # the root at +-inf is +-inf
+    x = xp.where(finite, x, xp.zeros_like(x))
     w, residual = x, (alpha - 1) * (x - sigma(x))
     ends = x - residual / min(1.0, alpha), x - residual / max(1.0, alpha)
     rounding = 4 * eps(x) * xp.abs(x)  # of the ends: where |x| >> |w| it would put the root outside
@@ -155,7 +158,7 @@ def newton(
         low, high = xp.where(residual < 0, w, low), xp.where(residual > 0, w, high)
         open_ = xp.abs(residual) > 8 * eps(x) * (alpha * xp.abs(w) + abs(1 - alpha) * xp.abs(s) + xp.abs(x))
         steps += 1
-    return w, steps
+    return xp.where(finite, w, given), steps
 
 
 def _real(x: Any) -> Array:
@@ -234,7 +237,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
     """
     a = _parameter("leaky_relu", "slope", slope, 0 < slope <= 1, "0 < slope <= 1: outside it is no prox [NEW-not-prox]")
     sigma, slope_, f, root = (functools.partial(part, a=a) for part in (_leaky, _leaky_slope, _leaky_f, _leaky_root))
-    return Activation(f"leaky_relu({a:g})", sigma, slope_, f, root)
+    return Activation(f"leaky_relu({a:g})", sigma, slope_, f, root, alpha_free=a == 1)  # the identity: f = 0
 
 
 # ------------------------------------------------------------------------------------------------
@@ -307,10 +310,11 @@ def _tanh(x: Array) -> Array:
 
 
 def _tanh_slope(x: Array) -> Array:
-    # 1/cosh^2 through e = exp(-2|x|): 1 - tanh^2 cancels, cosh overflows
+    # 1/cosh^2 through e = exp(-|x|): 1 - tanh^2 cancels, cosh overflows
     xp = namespace(x)
-    e = xp.exp(-2 * xp.abs(x))
-    return xp.clip(4 * e / ((1 + e) * (1 + e)), 0.0, 1.0)  # <= 1 but for rounding, which a large alpha would enlarge
+    e = xp.exp(-xp.abs(x))
+    inverse_cosh = 2 * e / (1 + e * e)
+    return xp.clip(inverse_cosh * inverse_cosh, 0.0, 1.0)  # <= 1 but for rounding, which a large alpha would enlarge
 
 
 def _entropy(t: Array) -> Array:
@@ -499,8 +503,10 @@ class ZeroBorder:
                 " Give shapes for flat states."
             )
         mask = _interior(self.width, self.shapes or (tuple(x.shape[1:]),))
-        if self.shapes is not None and x.shape[-1] != mask.size:
-            raise ShapeError(f"zero_border shapes hold {mask.size} entries a sample; the state has {x.shape[-1]}.")
+        if self.shapes is not None and tuple(x.shape[-1:]) != (mask.size,):
+            raise ShapeError(
+                f"zero_border shapes hold {mask.size} entries a sample; the state has shape {tuple(x.shape)}."
+            )
         mask = mask if self.shapes is not None else mask.reshape(x.shape[1:])
         return xp.asarray(mask, device=x.device) if hasattr(x, "device") else xp.asarray(mask)
 

@@ -34,13 +34,20 @@ _NUMPY = compat.array_namespace(np.zeros(0))
 
 
 def is_array(x: Any) -> bool:
-    """Whether `x` is an array of a library that the package can compute with (0-d included)."""
-    return bool(compat.is_array_api_obj(x))
+    """Whether `x` is an array of a library that the package can compute with (0-d included, masked arrays not)."""
+    return type(x) is np.ndarray or (bool(compat.is_array_api_obj(x)) and not isinstance(x, np.ma.MaskedArray))
 
 
 def eps(x: Array) -> float:
     """Spacing of the floating-point numbers at 1 in the dtype of `x` (2.2e-16 or 1.2e-7)."""
-    return float(namespace(x).finfo(x.dtype).eps)
+    return _limits(namespace(x), x.dtype)[0]
+
+
+@functools.cache
+def _limits(xp: Any, dtype: Any) -> tuple[float, float]:
+    # eps, and the length below which the squares of the larger entries may be subnormal
+    found = xp.finfo(dtype)
+    return float(found.eps), float(found.smallest_normal) ** 0.5 / float(found.eps)
 
 
 def like(x: Array, value: Any) -> Array:
@@ -50,7 +57,7 @@ def like(x: Array, value: Any) -> Array:
     xp = namespace(x)
     if is_array(value):
         if not same_library(x, value):
-            value = np.array(_native(to_numpy(value)))  # a copy: torch wraps no read-only array
+            value = np.array(native(to_numpy(value)))  # a copy: torch wraps no read-only array
         elif value.dtype == x.dtype and compat.device(value) == compat.device(x):
             return value
     return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
@@ -91,16 +98,34 @@ def norm(x: Array) -> Array:
     xp = namespace(x)
     flat = x if x.ndim == 2 else xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
     if xp is _NUMPY:  # a quarter of the passes of numpy.linalg.norm
-        return np.sqrt(np.einsum("ij,ij->i", flat, flat))
-    return xp.linalg.vector_norm(flat, axis=1)
+        with quiet():
+            lengths = np.sqrt(np.einsum("ij,ij->i", flat, flat))
+        if not lengths.size or (lengths.min() > _tiny(x) and lengths.max() < math.inf):
+            return lengths
+    # the squares may leave the range of the dtype where the norm does not: a bound of 0 would be a false certificate
+    if not math.prod(flat.shape):
+        return xp.linalg.vector_norm(flat, axis=1)
+    scale = xp.max(xp.abs(flat), axis=1, keepdims=True)
+    scale = xp.where((scale > 0) & xp.isfinite(scale), scale, xp.ones_like(scale))
+    return scale[:, 0] * xp.linalg.vector_norm(flat / scale, axis=1)
 
 
 def total_norm(x: Array) -> float:
     """Euclidean norm of the whole array, as a Python number."""
     if type(x) is np.ndarray:
         flat = x.ravel()
-        return math.sqrt(np.dot(flat, flat))
-    return float(namespace(x).linalg.vector_norm(x))
+        length = math.sqrt(np.dot(flat, flat))
+    else:
+        length = float(namespace(x).linalg.vector_norm(x))
+    if _tiny(x) < length < math.inf:
+        return length
+    xp = namespace(x)
+    scale = largest(xp.abs(x))
+    return scale * float(xp.linalg.vector_norm(x / scale)) if 0 < scale < math.inf else scale
+
+
+def _tiny(x: Array) -> float:
+    return _limits(namespace(x), x.dtype)[1]
 
 
 def inner(x: Array, y: Array) -> Array:
@@ -211,7 +236,7 @@ def checked(name: str, x: Any, ndim: int | None = None) -> Array:
         raise TypeError(
             f"{name} must be an array (NumPy, CuPy, torch, JAX, ...); got {type(x).__name__}. Use numpy.asarray."
         )
-    x = _native(x)
+    x = native(x)
     xp = namespace(x)
     if not (hasattr(xp, "float64") and x.dtype == xp.float64) and x.dtype != xp.float32:
         raise HypothesisError(f"{name} must be float32 or float64; got dtype {x.dtype}. Convert it with astype.")
@@ -223,9 +248,17 @@ def checked(name: str, x: Any, ndim: int | None = None) -> Array:
     return x
 
 
-def _native(x: Array) -> Array:
-    # byte-swapped memory maps are ordinary input for NumPy and poison for everything compiled
-    return x.astype(x.dtype.newbyteorder("=")) if compat.is_numpy_array(x) and not x.dtype.isnative else x
+def native(x: Array) -> Array:
+    """`x` as the plain array that compiled code expects, with the same values.
+
+    Byte-swapped memory maps are ordinary input for NumPy and poison for everything compiled; a torch parameter would
+    record a graph that nobody asked for.
+    """
+    if type(x) is np.ndarray and x.dtype.isnative:
+        return x
+    if compat.is_numpy_array(x):
+        return np.asarray(x, dtype=x.dtype.newbyteorder("="))
+    return x.detach() if compat.is_torch_array(x) and x.requires_grad else x
 
 
 def _count_bad(x: Array) -> int:
@@ -235,13 +268,24 @@ def _count_bad(x: Array) -> int:
 
 def positive(name: str, value: Any, why: str = "") -> float:
     """The scalar argument `name` as a float, refused unless it is a finite number > 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise HypothesisError(f"{name} must be a number > 0{why}; got {value!r}.") from None
+    number = as_number(value)
+    if number is None:
+        raise HypothesisError(f"{name} must be a number > 0{why}; got {value!r}.")
     if not (math.isfinite(number) and number > 0):
         raise HypothesisError(f"{name} must be a finite number > 0{why}; got {value!r}.")
     return number
+
+
+def as_number(value: Any) -> float | None:
+    """`value`, a real scalar of any library, as a float; None where it is something else (a string, a list)."""
+    if type(value) is float:
+        return value
+    if isinstance(value, str | bytes) or (is_array(value) and value.ndim):
+        return None
+    try:
+        return float(native(value))
+    except (TypeError, ValueError):
+        return None
 
 
 def owned(x: Array) -> Array:

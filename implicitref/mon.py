@@ -46,8 +46,13 @@ def forward_inclusion(W: Any, injection: Array, activation: Activation) -> Inclu
     injection : array (batch, n)
         U x + b.
     activation : Activation
+
+    Raises
+    ------
+    ShapeError, HypothesisError
     """
-    return Inclusion(W, injection, activation, W.m + activation.strong)
+    injection, sigma = _states("injection", W, injection), _activation(activation)
+    return Inclusion(_operator(W, injection), injection, sigma, W.m + sigma.strong)
 
 
 def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
@@ -63,7 +68,19 @@ def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
         Clarke Jacobian of sigma at the pre-activation.
     dz : array (batch, n)
         v, the cotangent at z*.
+
+    Raises
+    ------
+    ShapeError, HypothesisError
     """
+    dz = _states("dz", W, dz)
+    jac, xp = _same("jac", jac, dz, "dz"), namespace(dz)
+    if not bool(xp.all((jac >= 0) & (jac <= 1))):
+        raise HypothesisError("jac must lie in [0, 1], as the slopes of every prox do [MON-Thm3].")
+    return _backward_inclusion(_operator(W, dz), jac, dz)
+
+
+def _backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
     return Inclusion(Transpose(W), namespace(dz).zeros_like(dz), AdjointProx(jac, dz), W.m)
 
 
@@ -149,11 +166,10 @@ def equilibrium(
     >>> ir.mon.equilibrium(W, np.array([[1.0]]), ir.activations.relu).z               # z = relu(1 - z)
     array([[0.5]])
     """
-    injection = _states("injection", W, injection)
-    W = _operator(W, injection)
-    start = namespace(injection).zeros_like(injection) if start is None else _same("start", start, injection)
-    inclusion = forward_inclusion(W, injection, _activation(activation))
-    alpha = rates.best_alpha(W, method) if alpha is None else alpha
+    inclusion = forward_inclusion(W, injection, activation)
+    b = inclusion.b
+    start = namespace(b).zeros_like(b) if start is None else _same("start", start, b)
+    alpha = rates.best_alpha(inclusion.W, method) if alpha is None else alpha
     return solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep)
 
 
@@ -206,7 +222,7 @@ def equilibrium_vjp(
     jac = _activation(activation).derivative(W.matvec(z) + injection)
     start = namespace(dz).zeros_like(dz) if start is None else _same("start", start, injection)
     alpha = rates.best_alpha(W, method) if alpha is None else alpha
-    inclusion = backward_inclusion(W, jac, dz)
+    inclusion = _backward_inclusion(W, jac, dz)
     solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
     dpre = solution.z
     return {"injection": dpre, **W.vjp(z, dpre), "m": -inner(dpre, z)}, solution
@@ -252,11 +268,11 @@ def _operator(W: Any, injection: Array) -> Any:
     return W if moved is first else W.replace(**{name: like(injection, p) for name, p in W.params.items()})
 
 
-def _same(name: str, x: Array, injection: Array) -> Array:
+def _same(name: str, x: Array, first: Array, called: str = "injection") -> Array:
     x = checked(name, x)
-    if tuple(x.shape) != tuple(injection.shape):
-        raise ShapeError(f"{name} must have the shape of injection, {tuple(injection.shape)}; got {tuple(x.shape)}.")
-    return owned(alongside(name, x, injection))
+    if tuple(x.shape) != tuple(first.shape):
+        raise ShapeError(f"{name} must have the shape of {called}, {tuple(first.shape)}; got {tuple(x.shape)}.")
+    return owned(alongside(name, x, first))
 
 
 def _activation(activation: Any) -> Activation:

@@ -169,3 +169,157 @@ def test_huge_and_tiny_injections():
         solution = ir.mon.equilibrium(W, t * B, ir.activations.relu, tol=1e-9 * t)
         assert np.isfinite(solution.z).all()
         assert_close(solution.z / t, laws.exact(W, B, ir.activations.relu), scale=1, tol=1e-8)
+
+
+# ------------------------------------------------------------------------------------------------
+# The ends of the range of the dtype
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-170, 1e160, 1e250])
+@pytest.mark.parametrize("method", ["peaceman-rachford", "forward-backward"])
+def test_certificates_where_squares_leave_the_range(scale, method):
+    # the squares underflow to a distance of 0, or overflow to one of inf: neither is true
+    relu = ir.activations.relu
+    truth = laws.exact(W, B, relu)
+    solution = ir.mon.equilibrium(W, scale * B, relu, method=method, tol=1e-6 * scale)
+    error = np.linalg.norm(solution.z / scale - truth, axis=1)
+    assert (error <= solution.bound / scale + 1e-14).all()
+    assert (solution.bound > 0).all()
+    assert (solution.bound / scale <= 1e-6).all()
+    grads, _ = ir.mon.equilibrium_vjp(W, B, TANH, Z, scale * DZ, tol=1e-9 * scale)
+    assert_close(grads["injection"] / scale, GRADS["injection"], scale=1, tol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e12])
+def test_weight_normalised_gradients_do_not_depend_on_the_size_of_the_factors(scale):
+    # W depends on A/||A|| and B/||B||, so the gradients times the scale are the same; ||A||^4 leaves float32
+    narrow = {name: p.astype(np.float32) for name, p in {"A": W.A, "B": W.B}.items()}
+    one, other = (ir.operators.MonotoneDense(s * narrow["A"], s * narrow["B"], 1.0, g=0.5, h=0.7) for s in (1, scale))
+    z, dy = B.astype(np.float32), DZ.astype(np.float32)
+    desired, found = one.vjp(z, dy), other.vjp(z, dy)
+    for name in "AB":
+        assert_close(found[name] * scale, desired[name], scale=size(desired[name]), tol=1e-5)
+    for name in "gh":
+        assert_close(found[name], desired[name], scale=size(desired[name]), tol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.3, 1.0, 2.0, 1e6])
+@pytest.mark.parametrize("name", laws.ACTIVATIONS)
+def test_activations_at_infinity(name, alpha):
+    activation = laws.ACTIVATIONS[name]
+    x = np.array([[np.inf, -np.inf, 0.3]])
+    np.testing.assert_array_equal(activation.prox(x, alpha)[0, :2], activation(x)[0, :2])
+    assert activation.prox(x, alpha)[0, 2] == activation.prox(np.array([[0.3]]), alpha)[0, 0]
+    assert np.isfinite(activation.derivative(x, alpha)).all()
+    assert not np.isnan(activation.value(np.array([[1e300, -1e300]]))).any()
+    wide = np.array([[3e38, -3e38]], dtype=np.float32)
+    assert ((activation.derivative(wide) >= 0) & (activation.derivative(wide) <= 1)).all()
+
+
+# ------------------------------------------------------------------------------------------------
+# Arguments that are almost right
+
+
+@pytest.mark.parametrize("alpha", [np.asarray(0.5), np.float32(0.5), 0.5])
+def test_alpha_is_any_scalar_by_name_or_by_place(alpha):
+    V = W.resolvent(0.5).to_dense()
+    assert W.resolvent(alpha).to_dense() is V
+    assert W.resolvent(alpha=alpha).to_dense() is V
+    inclusion = ir.mon.forward_inclusion(W, B, TANH)
+    for splitting in (ir.splitting.peaceman_rachford, ir.splitting.forward_backward, ir.splitting.douglas_rachford):
+        np.testing.assert_array_equal(
+            next(splitting(inclusion, alpha, 0 * B)).z, next(splitting(inclusion, 0.5, 0 * B)).z
+        )
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, np.nan, np.inf, None, "0.5", [0.5], np.ones(2)])
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_steps_of_the_generators_are_checked(alpha, name):
+    inclusion = ir.mon.forward_inclusion(W, B, laws.ACTIVATIONS[name])
+    for splitting in (ir.splitting.peaceman_rachford, ir.splitting.forward_backward, ir.splitting.douglas_rachford):
+        with pytest.raises(ir.HypothesisError, match=r"^alpha must be a"):
+            next(splitting(inclusion, alpha, 0 * B))
+    with pytest.raises(ir.HypothesisError, match=r"^alpha must be a"):
+        W.resolvent(alpha)
+
+
+@pytest.mark.parametrize("name", ["g", "h"])
+@pytest.mark.parametrize("value", ["1", 1j, [1.0], np.nan, np.ones(2)])
+def test_scales_are_refused_by_name(name, value):
+    with pytest.raises(ir.HypothesisError, match=rf"^{name} must be a finite scalar"):
+        W.replace(**{name: value})
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 1.5, np.asarray(1.5), "3", None, 10.0])
+def test_counts_are_refused_by_name(count):
+    with pytest.raises(ir.HypothesisError, match=r"^max_iter must be an integer >= 1"):
+        ir.mon.equilibrium(W, B, TANH, max_iter=count)
+
+
+@pytest.mark.parametrize("tol", [0, -1, np.nan, np.inf, "1e-6", None])
+def test_tolerances_are_refused_by_name(tol):
+    with pytest.raises(ir.HypothesisError, match=r"^tol must be a"):
+        ir.mon.equilibrium(W, B, TANH, tol=tol)
+
+
+def test_both_theorems_check_their_arguments():
+    with pytest.raises(ir.ShapeError, match=r"^injection must have shape \(batch, 4\).*injection\[None\]"):
+        ir.mon.forward_inclusion(W, B[0], TANH)
+    with pytest.raises(ir.HypothesisError, match=r"^activation must be one of"):
+        ir.mon.forward_inclusion(W, B, "tanh")
+    with pytest.raises(ir.HypothesisError, match=r"^injection must be finite"):
+        ir.mon.forward_inclusion(W, B * np.nan, TANH)
+    with pytest.raises(ir.ShapeError, match=r"^jac must have the shape of dz, \(3, 4\)"):
+        ir.mon.backward_inclusion(W, B[:1], DZ)
+    for jac in (np.full_like(B, 1.5), np.full_like(B, -0.1)):
+        with pytest.raises(ir.HypothesisError, match=r"^jac must lie in \[0, 1\]"):
+            ir.mon.backward_inclusion(W, jac, DZ)
+
+
+def test_masked_arrays_are_refused_and_subclasses_are_plain():
+    masked = np.ma.masked_array(B, mask=B > 0)
+    for call in (lambda: ir.mon.equilibrium(W, masked, TANH), lambda: W.matvec(masked), lambda: TANH(masked)):
+        with pytest.raises(TypeError, match=r"must be an array.*MaskedArray"):
+            call()
+
+    class Tagged(np.ndarray):
+        pass
+
+    assert type(W.matvec(B.view(Tagged))) is np.ndarray
+    assert {type(gradient) for gradient in W.vjp(B.view(Tagged), B).values()} <= {np.ndarray, np.float64}
+
+
+def test_no_weight_at_all_is_a_shape_error():
+    with pytest.raises(ir.ShapeError, match="n >= 1"):
+        ir.operators.MonotoneDense.from_weight(np.zeros((0, 0)), 1.0)
+
+
+def test_torch_parameters_leave_no_graph():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    operator = ir.operators.MonotoneDense(*(torch.nn.Parameter(torch.tensor(p)) for p in (W.A, W.B)), W.m)
+    injection = torch.tensor(B, requires_grad=True)
+    solution = ir.mon.equilibrium(operator, injection, TANH)
+    grads, _ = ir.mon.equilibrium_vjp(operator, injection, TANH, solution.z, torch.tensor(DZ))
+    assert not solution.z.requires_grad
+    assert not any(gradient.requires_grad for gradient in grads.values())
+
+
+# ------------------------------------------------------------------------------------------------
+# Slow is not stuck
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_slow_step_size_is_not_taken_for_the_floor(dtype):
+    # rho = 0.999: steps come down to rounding long before the distance does
+    one = np.ones((1, 1))
+    slow = ir.operators.MonotoneDense(0 * one, 0 * one, 0.05)
+    tol = 2e4 * float(np.finfo(dtype).eps)
+    solution = ir.mon.equilibrium(slow, one.astype(dtype), ir.activations.relu, alpha=0.01, tol=tol, max_iter=100000)
+    assert_close(solution.z, [[20.0]], scale=1, tol=tol)
+
+
+def test_the_floor_of_float64_names_no_wider_type():
+    with pytest.raises(ir.ConvergenceError, match=r"floor of float64.*Ask for tol >= [^,]*$") as caught:
+        ir.mon.equilibrium(W, B, TANH, tol=1e-18)
+    tol = 2.2 * float(caught.value.solution.bound.max())
+    assert ir.mon.equilibrium(W, B, TANH, tol=tol).converged.all()

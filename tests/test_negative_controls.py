@@ -150,8 +150,8 @@ def printed_denominator_and_a_certificate_that_believes_it(plant):
 
 
 def jacobian_left_out(plant):
-    right = mon.backward_inclusion
-    plant(mon, "backward_inclusion", lambda W, jac, dz: right(W, 0 * jac + 1, dz))
+    right = mon._backward_inclusion
+    plant(mon, "_backward_inclusion", lambda W, jac, dz: right(W, 0 * jac + 1, dz))
 
 
 def backward_with_the_forward_weight(plant):

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
-from ..arrays import Array, alongside, as_number, checked, eps, eye, like, memoised, namespace, native, owned, positive
+from ..arrays import Array, alongside, as_number, checked, eps, eye, like, memoised, namespace, owned, positive
 from ..errors import HypothesisError, ShapeError
 from .linear import DenseMap, batch_of, inverse
 
@@ -152,11 +152,13 @@ class MonotoneDense:
 
     def matvec(self, z: Array) -> Array:
         """W z for every row of (batch, n)."""
-        return self._map(batch_of("z", z, self.size)).matvec(z)
+        z = batch_of("z", z, self.size)
+        return self._map(z).matvec(z)
 
     def rmatvec(self, y: Array) -> Array:
         """W' y for every row of (batch, n)."""
-        return self._map(batch_of("y", y, self.size)).rmatvec(y)
+        y = batch_of("y", y, self.size)
+        return self._map(y).rmatvec(y)
 
     def _map(self, x: Array) -> DenseMap:
         W = self._dense_map()
@@ -237,7 +239,7 @@ def _scale(name: str, value: Any, like_: Array) -> Array | None:
             f"g must be >= 0 [MON-AppD.2-weightnorm]; got {number:g}. With g < 0 monotonicity is lost: n = 1, m = 1, "
             "g = -3 gives I - W = -2."
         )
-    return owned(like(like_, native(value)))
+    return owned(like(like_, number))
 
 
 def _check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:

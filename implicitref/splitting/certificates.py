@@ -50,15 +50,16 @@ def distance(inclusion: Inclusion, alpha: float, u: Array) -> tuple[Array, Array
     wide, u_wide = in_double(inclusion), in_double(u)
     z, e = defect(wide, wide.B.root(u_wide, alpha))
     length, hidden = norm(e), _rounding(wide, z, wide.W.frobenius() * norm(z))
+    m = max(wide.m - eps(z) * (1 + wide.W.frobenius()), 1e-300)  # W was rounded when it was formed
     near_floor = largest(length) < 100 * largest(hidden)
-    bound = _near_floor(wide, z, length) if near_floor else (length + hidden) / wide.m
+    bound = _near_floor(wide, m, z, length) if near_floor else (length + hidden) / m
     if u_wide is u:
         return z, bound
     narrow = inclusion.B.prox(u, alpha)
     return narrow, like(u, bound + norm(in_double(narrow) - z)) * (1 + eps(u))
 
 
-def _near_floor(inclusion: Inclusion, z: Array, length: Array) -> Array:
+def _near_floor(inclusion: Inclusion, m: float, z: Array, length: Array) -> Array:
     r"""The bound where rounding matters, at the price of two more products.
 
     The smaller of C1 at the state's own w, ``||e||/m``, and C1 at ``w = W z + b``: there ``y = R_B(w)`` and
@@ -67,9 +68,7 @@ def _near_floor(inclusion: Inclusion, z: Array, length: Array) -> Array:
     xp, Wz = namespace(z), inclusion.W.matvec(z)
     y = inclusion.B.prox(Wz + inclusion.b, 1.0)
     hidden = _rounding(inclusion, z, norm(inclusion.W.magnitude().matvec(xp.abs(z))))
-    return (
-        xp.minimum(length + hidden, inclusion.m * norm(z - y) + norm(inclusion.W.matvec(z - y)) + hidden) / inclusion.m
-    )
+    return xp.minimum(length + hidden, m * norm(z - y) + norm(inclusion.W.matvec(z - y)) + hidden) / m
 
 
 def _rounding(inclusion: Inclusion, z: Array, product: Array) -> Array:

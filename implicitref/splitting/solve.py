@@ -126,7 +126,7 @@ def solve(
                 if callback is not None:
                     callback(iterations, _RESIDUALS[stop](inclusion, alpha, previous, u))
             check = rule(previous, u)
-            if check.done or iterations == max_iter or pace.ended(check.length, u):
+            if check.done or iterations == max_iter or pace.ended(iterations, check.length, u):
                 break
             due = iterations + 1 + pace.pause(iterations, check)
         z, bound = inclusion.B.prox(u, alpha), check.bound
@@ -236,7 +236,7 @@ class _Pace:
     PATIENCE, LONGEST_PAUSE = 20, 16
 
     def __init__(self) -> None:
-        self.shortest, self.since, self.state = math.inf, 0, "iterations"
+        self.shortest, self.reached, self.state = math.inf, 0, "iterations"
         self.length, self.iteration = math.nan, 0
 
     def pause(self, iteration: int, check: _Check) -> int:
@@ -246,14 +246,15 @@ class _Pace:
             return 0
         return min(int(math.log(check.target / check.length) / math.log(rate) * 0.8), self.LONGEST_PAUSE)
 
-    def ended(self, length: float, u: Array) -> bool:
+    def ended(self, iteration: int, length: float, u: Array) -> bool:
         if not math.isfinite(length):
             self.state = "diverged"
             return True
         if length < 0.9 * self.shortest:
-            self.shortest, self.since = length, -1
-        self.since += 1
-        if self.since >= self.PATIENCE and length <= 32 * eps(u) * total_norm(u):
+            self.shortest, self.reached = length, iteration
+        # a quarter of the run: however slow the rate that made steps this short, it would have shown in that time
+        patience = max(self.PATIENCE, iteration / 4)
+        if iteration - self.reached >= patience and length <= 32 * eps(u) * total_norm(u):
             self.state = "floor"
             return True
         return False
@@ -263,9 +264,10 @@ def _cause(solution: Solution, tol: float, ending: str) -> str:
     """A sentence: what happened, why, and what to do."""
     worst, method = largest(solution.bound), solution.method
     if ending == "floor":
+        wider = ", or pass float64 arrays" if eps(solution.z) > 1e-8 else ""
         return (
             f"{method} reached the floor of {solution.z.dtype}: the certified distance stays at {worst:.2g} > "
-            f"tol = {tol:.2g}. Ask for tol >= {2 * worst:.1g}, or pass float64 arrays."
+            f"tol = {tol:.2g}. Ask for tol >= {2 * worst:.1g}{wider}."
         )
     happened = (
         f"{method} diverged: the state overflowed after {solution.iterations} iterations"

@@ -200,3 +200,20 @@ def test_on_every_backend(backend):
     for certificate in (certificates.distance, certificates.distance_from_state, certificates.ball):
         for found, desired in zip(certificate(there, 0.8, backend(u)), certificate(inclusion, 0.8, u), strict=True):
             assert_close(backend.numpy(found), desired, scale=size(desired), tol=100 * backend.eps)
+
+
+@pytest.mark.claim("NEW-cert-C1")
+@pytest.mark.parametrize("m", [1e-4, 1e-8, 1e-12])
+def test_the_rounding_of_the_weight_itself_is_counted(m):
+    # W = 1 - m rounds to a modulus off by eps/m; far from the equilibrium b/(1 - W) nothing else is as large
+    from fractions import Fraction
+
+    one = np.ones((1, 1))
+    W = ir.operators.MonotoneDense(0 * one, 0 * one, m)
+    inclusion = ir.mon.forward_inclusion(W, one, ir.activations.relu)
+    truth = 1 / (1 - Fraction(float(W.to_dense()[0, 0])))
+    for u in (0.5, 1.0, 3.0):
+        z, bound = ir.splitting.certificates.distance(inclusion, 1.0, u * one)
+        error = abs(Fraction(float(z[0, 0])) - truth)
+        assert error <= Fraction(float(bound[0]))
+        assert float(bound[0]) <= float(error) * (1 + 10 * 2.3e-16 / m)

@@ -99,7 +99,7 @@ def wrong_slope(patch):
 
 
 def refactored_every_time(patch):
-    patch.setattr(MonotoneDense, "resolvent", MonotoneDense.resolvent.__wrapped__)
+    patch.setattr(MonotoneDense, "_resolvent", MonotoneDense._resolvent.__wrapped__)
 
 
 def negative_scale_accepted(patch):
