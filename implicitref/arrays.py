@@ -63,6 +63,11 @@ def like(x: Array, value: Any) -> Array:
     return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
 
 
+def place(x: Array) -> tuple[str, str]:
+    """dtype and device of `x`, to be compared."""
+    return str(x.dtype), str(compat.device(x))
+
+
 def alongside(name: str, x: Array, first: Array) -> Array:
     """The argument `x` with the dtype and device of `first`; TypeError if they come from two libraries."""
     if not same_library(first, x):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, inner, like, memoised, namespace, owned
+from .arrays import Array, alongside, checked, inner, like, memoised, namespace, owned, place
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .splitting import Inclusion, Solution, rates, solve
@@ -262,10 +262,14 @@ def _states(name: str, W: Any, x: Array) -> Array:
 
 
 def _operator(W: Any, injection: Array) -> Any:
-    # results follow the injection: an operator of another dtype or device is converted, once
+    # results follow the injection: an operator of another dtype or device is converted, once, and keeps its factors
     first = next(iter(W.params.values()))
-    moved = alongside("W", first, injection)
-    return W if moved is first else W.replace(**{name: like(injection, p) for name, p in W.params.items()})
+    if alongside("W", first, injection) is first:
+        return W
+    known = W.__dict__.setdefault("_moved", {})
+    if place(injection) not in known:
+        known[place(injection)] = W.replace(**{name: like(injection, p) for name, p in W.params.items()})
+    return known[place(injection)]
 
 
 def _same(name: str, x: Array, first: Array, called: str = "injection") -> Array:
