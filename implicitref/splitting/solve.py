@@ -33,7 +33,7 @@ class Solution:
     reason : str
         A sentence.
     bound : array (batch,)
-        Certified ``||z - z*||_2``; inf where the iteration diverged.
+        Certified ``||z - z*||_2``; inf where the state overflowed.
     residuals : array (iterations, batch)
         ``||u+ - u||_2`` at every iteration; under stop = "relative-change" the paper's ``||z+ - z||/||z+||``.
     states : list of State, or None
@@ -227,17 +227,17 @@ _RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {
 
 
 class _Pace:
-    """When to look next, and when to give up: at overflow, or where steps are down to rounding and shrink no more.
+    """When to look next, and when to give up: where steps grow without end, or shrink no more and are down to rounding.
 
     A check reads the state back from its device and costs as much as the cheap half of a step, so that four
     fifths of the iterations that the last rate predicts are run without one.
     """
 
-    PATIENCE, LONGEST_PAUSE = 20, 16
+    PATIENCE, LONGEST_PAUSE, GROWTH = 20, 16, 1e16
 
     def __init__(self) -> None:
         self.shortest, self.reached, self.state = math.inf, 0, "iterations"
-        self.length, self.iteration = math.nan, 0
+        self.first, self.length, self.iteration = 0.0, math.nan, 0
 
     def pause(self, iteration: int, check: _Check) -> int:
         rate = (check.length / self.length) ** (1 / (iteration - self.iteration)) if self.length > 0 else math.nan
@@ -247,7 +247,8 @@ class _Pace:
         return min(int(math.log(check.target / check.length) / math.log(rate) * 0.8), self.LONGEST_PAUSE)
 
     def ended(self, iteration: int, length: float, u: Array) -> bool:
-        if not math.isfinite(length):
+        self.first = self.first or length
+        if not math.isfinite(length) or length > self.GROWTH * self.first:  # a convergent splitting's never grow
             self.state = "diverged"
             return True
         if length < 0.9 * self.shortest:
@@ -270,7 +271,7 @@ def _cause(solution: Solution, tol: float, ending: str) -> str:
             f"tol = {tol:.2g}. Ask for tol >= {2 * worst:.1g}{wider}."
         )
     happened = (
-        f"{method} diverged: the state overflowed after {solution.iterations} iterations"
+        f"{method} diverged towards overflow: its steps had grown 1e16-fold after {solution.iterations} iterations"
         if ending == "diverged"
         else f"{method} did not reach tol = {tol:.2g} in max_iter = {solution.iterations} iterations; the certified "
         f"distance is {worst:.2g}"

@@ -234,7 +234,7 @@ def test_divergence_by_overflow_names_the_condition_and_the_way_out(method, alph
     assert "diverged" in str(error)
     assert "MON-Sec3.4-alpha" in str(error)
     assert "peaceman-rachford" in str(error)
-    assert np.isposinf(error.solution.bound).all()
+    assert (error.solution.bound > 1e12).all()
     assert not error.solution.converged.any()
     assert error.solution.iterations < 100000
 
