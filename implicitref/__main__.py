@@ -11,34 +11,41 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__, activations, datasets
-from .errors import ConvergenceError
+from .errors import ConvergenceError, HypothesisError
 from .networks import MonNetwork, mon_fc
 from .training import Recipe, State, alpha, checkpoints, schedules, start, train
-from .training.archives import write_atomically
+from .training.archives import unwritable, write_atomically
 from .training.loop import PAPER
 from .training.progress import display
 
 __all__ = ["main"]
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 RAW = argparse.RawDescriptionHelpFormatter
-INPUT_ERRORS = (ValueError, OSError, TypeError)
+INPUT_ERRORS = (ValueError, OSError, TypeError, MemoryError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 well, 1 failed, 2 usage or bad input."""
+    """Run a command and return its exit status: 0 well, 1 failed, 2 usage or bad input, 130 interrupted."""
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as done:  # argparse has printed help or its complaint
         return int(done.code or 0)
-    return int(arguments.run(arguments))
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except OSError as error:  # whoever read the output has gone, or its disk is full
+        with suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still in the buffer goes there
+        return _complain(f"the output could not be written: {error}", FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +71,8 @@ def _add_verify(commands: Any) -> None:
         "verify",
         help="check every registered claim on this machine",
         description="Check every registered claim: what was measured beside what the theorem predicts.",
-        epilog="example:\n  implicitref verify --json report.json --html report.html",
+        epilog="example:\n  implicitref verify --json report.json --html report.html\n\n"
+        "exit status: 0 all as registered, 1 something disagrees, 2 usage, 3 inconclusive",
         formatter_class=RAW,
     )
     verify.add_argument("--json", metavar="F", help="write the report as JSON")
@@ -106,7 +114,7 @@ def _add_train(commands: Any) -> None:
     add("--batch", type=_count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
     add("--learning-rate", type=_positive, metavar="R", help="largest of the schedule (default 5e-3)")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
-    add("--weight-decay", type=float, metavar="D", help="decoupled (default 0.2)")
+    add("--weight-decay", type=_nonnegative, metavar="D", help="decoupled (default 0.2)")
     add("--tol", type=_positive, help="tolerance of both passes (default 1e-2)")
     add("--stop", choices=["certificate", "relative-change"], help="what tol is held against (default certificate)")
     add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")
@@ -118,17 +126,29 @@ def _add_train(commands: Any) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer >= 1; got {text}")
-    return value
+    return int(text)
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < _number(text) < math.inf:
         raise argparse.ArgumentTypeError(f"must be a finite number > 0; got {text}")
-    return value
+    return float(text)
+
+
+def _nonnegative(text: str) -> float:
+    if not 0 <= _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number >= 0; got {text}")
+    return float(text)
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -152,12 +172,17 @@ def _train(arguments: argparse.Namespace) -> int:
             f"training failed in epoch {len(state.history) + 1}: {error}{_advice(error, arguments)}", FAILED
         )
     except KeyboardInterrupt:
-        return _complain(f"stopped after {len(state.history)} epochs", FAILED)
+        further = " Go on with --resume." if arguments.checkpoint else ""
+        return _complain(f"stopped after {len(state.history)} epochs.{further}", INTERRUPTED)
     return _finish(arguments, state, config, time.perf_counter() - began)
 
 
 def _advice(error: Exception, arguments: argparse.Namespace) -> str:
-    solver = " A larger --tol or --m or a smaller --learning-rate helps." if isinstance(error, ConvergenceError) else ""
+    if isinstance(error, ConvergenceError):
+        solver = " A larger --tol or --m or a smaller --learning-rate helps."
+    else:
+        diverged = isinstance(error, ArithmeticError | HypothesisError)
+        solver = " The parameters diverged: a smaller --learning-rate helps." if diverged else ""
     return solver + (f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else "")
 
 
@@ -172,6 +197,9 @@ def _one_thread() -> AbstractContextManager[Any]:
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Recipe, State, dict[str, Any]]:
     """Everything that can be wrong with the input shows here."""
+    complaint = "".join(unwritable(path) for path in (arguments.checkpoint, arguments.json) if path is not None)
+    if complaint:
+        raise ValueError(complaint)
     data = datasets.load(arguments.data)
     recipe = _recipe(arguments, len(data.x_train))
     rng = np.random.default_rng(_seed(arguments.seed))
@@ -205,7 +233,7 @@ def _recipe(arguments: argparse.Namespace, count: int) -> Recipe:
 def _activation(text: str) -> activations.Activation:
     name, *parameters = text.split(":")
     takes_one = not isinstance(activations.NAMES.get(name), activations.Activation)
-    if len(parameters) > takes_one:
+    if len(parameters) > takes_one or any(math.isnan(_number(parameter)) for parameter in parameters):
         raise ValueError(f"--activation must be NAME or NAME:PARAMETER, as in leaky_relu:0.1; got {text!r}.")
     return activations.get(name, *map(float, parameters))
 

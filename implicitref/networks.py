@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
@@ -194,7 +195,7 @@ def mon_fc(
     ((5, 64), 'float32', 1.0)
     """
     for name, value in (("inputs", inputs), ("hidden", hidden), ("classes", classes)):
-        if value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
 
     def uniform(fan_in: int, *shape: int) -> Array:

@@ -69,7 +69,7 @@ def test_resuming_gives_the_uninterrupted_training(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", interrupted)
-        assert run(*QUICK, "--checkpoint", parts) == 1
+        assert run(*QUICK, "--checkpoint", parts) == 130
     assert run(*QUICK, "--checkpoint", parts, "--resume") == 0
     a, b = arrays_of(whole), arrays_of(parts)
     assert set(a) == set(b)
@@ -118,6 +118,14 @@ def bad_inputs(folder):
         "hidden": [*train, "--hidden", "many"],
         "rate": [*train, "--learning-rate", "-1"],
         "decay": [*train, "--weight-decay", "-1"],
+        "decay inf": [*train, "--weight-decay", "inf"],
+        "rate text": [*train, "--learning-rate", "fast"],
+        "colon": [*train, "--activation", "elu:"],
+        "too large": [*train, "--hidden", "10000000000000"],
+        "json is a folder": [*train, "--json", folder],
+        "json empty": [*train, "--json", ""],
+        "json in no folder": [*train, "--json", folder / "none" / "r.json"],
+        "checkpoint is a folder": [*train, "--checkpoint", folder],
         "schedule": [*train, "--schedule", "cosine"],
         "seed": [*train, "--seed", "-1"],
         "resume alone": [*train, "--resume"],
@@ -134,6 +142,8 @@ def test_bad_input_is_status_2_with_a_message(tmp_path, capsys):
         message = capsys.readouterr().err
         assert "implicitref" in message, name
         assert "Traceback" not in message
+        assert "invalid _" not in message, name
+        assert "could not convert" not in message, name
 
 
 def test_a_failed_training_is_status_1_and_keeps_the_checkpoint(tmp_path, capsys):
@@ -146,9 +156,34 @@ def test_a_failed_training_is_status_1_and_keeps_the_checkpoint(tmp_path, capsys
     checkpoints.load(path, networks.mon_fc(np.random.default_rng(0), 64, hidden=12))
 
 
-def test_a_diverging_training_is_status_1(capsys):
-    assert run(*QUICK, "--learning-rate", "1e30", "--schedule", "constant") == 1
-    assert "training failed" in capsys.readouterr().err
+@pytest.mark.parametrize("rate", ["1e30", "1e300"])
+def test_a_diverging_training_is_status_1(rate, capsys):
+    assert run(*QUICK, "--learning-rate", rate, "--schedule", "constant") == 1
+    message = capsys.readouterr().err
+    assert "training failed" in message
+    assert "a smaller --learning-rate helps" in message
+
+
+def test_an_interrupt_before_the_first_epoch_is_130_without_a_traceback(capsys, monkeypatch):
+    def interrupted(source):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.datasets, "load", interrupted)
+    assert run(*QUICK) == 130
+    assert capsys.readouterr().err == "implicitref: interrupted\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_status_1_without_a_traceback():
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    for command in ([*QUICK, "--epochs", "1"], ["verify", "--claim", "MON-Eq9"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "implicitref", *command], env=environment, stdout=full, stderr=subprocess.PIPE
+            )
+        assert done.returncode == 1
+        assert b"No space left" in done.stderr
+        assert b"Traceback" not in done.stderr
 
 
 def test_verify_hands_its_arguments_on(monkeypatch):

@@ -23,12 +23,13 @@ import scipy
 from .. import __version__
 from ..claims import Claim, entries
 from ..errors import ConvergenceError
+from ..training.archives import unwritable
 from .verdict import IMPLEMENTED, PRINTED, Verdict
 
 __all__ = ["Outcome", "as_json", "check", "main", "selected"]
 
 AGREES, DISAGREES, INCONCLUSIVE, DEFINITION = "as registered", "disagrees", "inconclusive", "definition"
-OK, FAILED, USAGE, UNDECIDED = 0, 1, 2, 3
+OK, FAILED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
 REAL_INPUT = Claim(
     id="digits",
@@ -57,22 +58,37 @@ class Outcome:
 def main(namespace: Namespace) -> int:
     """Check, print, write. 0: all as registered; 1: something disagrees; 2: usage; 3: a check could not be decided."""
     seed, only, size = namespace.seed, namespace.claim, getattr(namespace, "size", 1.0)
-    complaint = _usage(seed, only, (namespace.json, namespace.html))
+    paths = _paths(namespace)
+    complaint = _usage(seed, only, paths, namespace.html is not None)
     if complaint:
         print(f"implicitref verify: {complaint}", file=sys.stderr)
         return USAGE
     began = time.perf_counter()
-    with _one_thread():
-        outcomes = list(_with_progress(selected(only), seed, size))
+    outcomes: list[Outcome] = []
+    try:
+        with _one_thread():
+            for outcome in _with_progress(selected(only), seed, size):
+                outcomes.append(outcome)  # one by one: an interrupt keeps what is finished
+    except KeyboardInterrupt:
+        _show(outcomes, only is not None)
+        print(f"implicitref verify: stopped after {len(outcomes)} entries; no report is written.", file=sys.stderr)
+        return INTERRUPTED
     report = as_json(outcomes, seed, size, time.perf_counter() - began)
     _show(outcomes, only is not None)
     status = _conclude(outcomes, seed, report["times"]["total"])
     try:
-        _write(namespace, report)
+        _write(paths, report)
     except OSError as error:
         print(f"implicitref verify: the report could not be written: {error}", file=sys.stderr)
-        return USAGE
+        return status or USAGE
     return status
+
+
+def _paths(namespace: Namespace) -> dict[str, str]:
+    """Where to write: checking one claim does not replace the whole report, unless asked."""
+    default = {} if namespace.claim is not None else {"json": "report.json", "html": "report.html"}
+    given = {"json": namespace.json, "html": namespace.html}
+    return default | {kind: path for kind, path in given.items() if path is not None}
 
 
 def _one_thread() -> AbstractContextManager[Any]:
@@ -106,19 +122,19 @@ def check(claim: Claim, seed: int, size: float) -> Outcome:
     return Outcome(claim, verdicts, AGREES if agrees else DISAGREES, "", time.perf_counter() - began)
 
 
-def _usage(seed: int, only: str | None, paths: tuple[str | None, ...]) -> str:
+def _usage(seed: int, only: str | None, paths: dict[str, str], page: bool) -> str:
     if seed < 0:
         return f"--seed must be >= 0; got {seed}."
     if only is not None and not selected(only):
         known = [i for c in (*entries(), REAL_INPUT) for i in c.ids]
         close = difflib.get_close_matches(only, known, 3, 0.4) or known[:3]
         return f"no claim {only!r} in the register. Did you mean {', '.join(close)}?"
-    for path in paths:
-        if path is not None and not Path(path).resolve().parent.is_dir():
-            return f"{path}: there is no such folder."
-        if path is not None and Path(path).is_dir():
-            return f"{path} is a folder; give the name of a file."
-    return ""
+    missing = _missing_for_page() if page else ""
+    if missing:
+        return f"--html needs {missing}. Install it with: {EXTRA}"
+    if len({os.path.realpath(path) for path in paths.values()}) < len(paths):
+        return f"--json and --html must name two files; got {paths['json']!r} for both."
+    return next(filter(None, map(unwritable, paths.values())), "")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -230,6 +246,8 @@ def _conclude(outcomes: list[Outcome], seed: int, seconds: float) -> int:
         f"{counts[AGREES]} as registered, {counts[DISAGREES]} disagree, {counts[INCONCLUSIVE]} inconclusive, "
         f"{counts[DEFINITION]} definitions; {verdicts} verdicts in {seconds:.1f} s, seed {seed}"
     )
+    if any(v.form != IMPLEMENTED and not v.holds for outcome in outcomes for v in outcome.verdicts):
+        print("fails, as it must: the paper's wording or a case outside the hypotheses is false, as this shows")
     for outcome in outcomes:
         if outcome.state in (DISAGREES, INCONCLUSIVE):
             print(f"{outcome.state}: implicitref verify --claim {outcome.claim.id} --seed {seed}")
@@ -287,23 +305,28 @@ def _verdict(v: Verdict) -> dict[str, Any]:
     return {k: x if not isinstance(x, float) or math.isfinite(x) else str(x) for k, x in fields.items()}
 
 
-def _write(namespace: Namespace, report: dict[str, Any]) -> None:
-    one = namespace.claim is not None  # checking one claim does not replace the whole report, unless asked
-    if namespace.json or not one:
-        path = Path(namespace.json or "report.json")
-        path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        print(f"wrote {path}")
-    if namespace.html or not one:
-        try:
-            from .report import render
+EXTRA = "pip install 'implicitref[report]'"
 
-            page = render(report)
-        except ImportError as error:
-            print(
-                f"no HTML report: {error.name} is missing. Install it with: pip install 'implicitref[report]'",
-                file=sys.stderr,
-            )
-            return
-        path = Path(namespace.html or "report.html")
-        path.write_text(page, encoding="utf-8")
-        print(f"wrote {path}")
+
+def _missing_for_page() -> str:
+    """The first library that the page needs and that is not there."""
+    for name in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return name
+    return ""
+
+
+def _write(paths: dict[str, str], report: dict[str, Any]) -> None:
+    if "json" in paths:
+        Path(paths["json"]).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        print(f"wrote {paths['json']}")
+    missing = _missing_for_page() if "html" in paths else ""
+    if missing:
+        print(f"no HTML report: {missing} is missing. Install it with: {EXTRA}", file=sys.stderr)
+    elif "html" in paths:
+        from .report import render
+
+        Path(paths["html"]).write_text(render(report), encoding="utf-8")
+        print(f"wrote {paths['html']}")

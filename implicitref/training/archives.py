@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -15,13 +14,15 @@ import numpy as np
 
 from ..errors import HypothesisError
 
-__all__ = ["DEFLATE_LIMIT", "read_npz", "write_atomically"]
+__all__ = ["DEFLATE_LIMIT", "read_npz", "unwritable", "write_atomically"]
 
 DEFLATE_LIMIT = 1032  # no deflate stream expands further, so a larger declared size is a lie
 
 
-def read_npz(path: str | os.PathLike[str], names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, all or those of the given names.
+def read_npz(
+    path: str | os.PathLike[str], names: Iterable[str] | None = None, limit: float = math.inf
+) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, all or those of the given names, if together they take at most `limit` bytes.
 
     Every declared size is compared with the bytes that are there before anything is allocated, and pickled
     objects are never loaded.
@@ -29,31 +30,30 @@ def read_npz(path: str | os.PathLike[str], names: Iterable[str] | None = None) -
     Raises
     ------
     HypothesisError
-        The file is truncated, damaged, no npz archive, lacks a name or holds Python objects.
+        The file is truncated, damaged, no npz archive, too large, lacks a name or holds Python objects.
     OSError
         The file cannot be read.
     """
     path = Path(path)
     with open(path, "rb") as file:
         try:
-            return _arrays(path, file, names)
+            return _arrays(path, file, names, limit)
         except HypothesisError:
             raise
-        except DAMAGE as error:
+        except Exception as error:  # damaged bytes reach zipfile, zlib and, through npy headers, Python's own parser
             raise HypothesisError(f"{path} is no intact npz archive, perhaps it is truncated: {error}.") from error
 
 
-# what zipfile, zlib and the npy reader raise on damaged bytes; OSError comes from seeking to nonsense
-DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, OverflowError)
-
-
-def _arrays(path: Path, file: IO[bytes], names: Iterable[str] | None) -> dict[str, np.ndarray]:
+def _arrays(path: Path, file: IO[bytes], names: Iterable[str] | None, limit: float) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         found = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         wanted = list(found) if names is None else list(names)
         missing = [name for name in wanted if name not in found]
         if missing:
             raise HypothesisError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(found) or 'nothing'}.")
+        declared = sum(found[name].file_size for name in wanted)
+        if declared > limit:
+            raise HypothesisError(f"{path} declares {declared} bytes, more than the {limit} that it may take here.")
         return {name: _array(path, archive, found[name]) for name in wanted}
 
 
@@ -86,14 +86,34 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
 
     Whoever opens `path`, whenever the process dies, finds the old contents or the new, never a part.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a symbolic link stays one
     part = path.with_name(f".{path.name}.part")
-    with open(part, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:  # a full disk, an interrupt
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # the file that was asked for
+        raise
     _sync_folder(path.parent)
+
+
+def unwritable(path: str | os.PathLike[str]) -> str:
+    """Why nothing can be written to `path`, in a sentence; empty where nothing speaks against it."""
+    shown, path = repr(os.fspath(path)), Path(path)
+    if path.is_dir():
+        return f"{shown} is a folder; give the name of a file."
+    folder = Path(os.path.realpath(path)).parent
+    if not path.exists() and not folder.is_dir():
+        return f"{shown} cannot be written: there is no such folder."
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        return f"{shown} cannot be written: permission is missing or the file system is read-only."
+    return ""
 
 
 def _sync_folder(folder: Path) -> None:

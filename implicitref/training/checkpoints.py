@@ -21,6 +21,7 @@ __all__ = ["SCHEMA", "VERSION", "load", "save"]
 
 SCHEMA, VERSION = "implicitref-checkpoint", 1
 GROUPS = ("params", "mean", "square")
+HEADER_LIMIT = 2**26  # bytes: ten thousand epochs of history take a quarter of it
 
 
 def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) -> None:
@@ -61,7 +62,8 @@ def load(path: str | os.PathLike[str], network: MonNetwork) -> tuple[State, dict
         objects, or belongs to another architecture.
     OSError
     """
-    arrays = read_npz(path)
+    size = len(GROUPS) * sum(to_numpy(p).nbytes for p in network.params.values())
+    arrays = read_npz(path, limit=HEADER_LIMIT + 16 * size)  # leaves room to say which sizes differ
     header = _header(Path(path), arrays.pop("header", None))
     if header["model"] != _model(network):
         raise HypothesisError(f"{path} holds the model {header['model']}, not {_model(network)}.")
@@ -78,7 +80,7 @@ def _model(network: MonNetwork) -> dict[str, Any]:
 def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
     try:
         header = json.loads(str(text)) if text is not None and text.ndim == 0 and text.dtype.kind == "U" else None
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise HypothesisError(f"{path} is no checkpoint of implicitref: it has no header with schema {SCHEMA!r}.")
@@ -90,7 +92,31 @@ def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
     missing = [name for name in ("model", "config", "steps", "rng", "history") if name not in header]
     if missing:
         raise HypothesisError(f"{path}: the header lacks {', '.join(missing)}.")
+    wrong = _nonsense(header)
+    if wrong:
+        raise HypothesisError(f"{path}: the header holds nonsense under {', '.join(wrong)}; the file was altered.")
     return header
+
+
+def _nonsense(header: dict[str, Any]) -> list[str]:
+    """The names of entries that `save` cannot have written."""
+    record = set(Record._fields)
+    ok = {
+        "config": isinstance(header["config"], dict),
+        "steps": type(header["steps"]) is int and header["steps"] >= 0,
+        "rng": _is_generator(header["rng"]),
+        "history": isinstance(header["history"], list)
+        and all(isinstance(entry, dict) and set(entry) == record for entry in header["history"]),
+    }
+    return [name for name, good in ok.items() if not good]
+
+
+def _is_generator(state: Any) -> bool:
+    try:
+        np.random.default_rng().bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return False
+    return True
 
 
 def _group(path: Path, arrays: dict[str, np.ndarray], group: str, network: MonNetwork) -> dict[str, np.ndarray]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,10 +54,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
+            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
                 raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
-        if not self.weight_decay >= 0:
-            raise HypothesisError(f"weight_decay must be >= 0; got {self.weight_decay!r}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise HypothesisError(f"weight_decay must be finite and >= 0; got {self.weight_decay!r}.")
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)
         alphas.by_name(self.alpha)
 

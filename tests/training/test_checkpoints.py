@@ -107,21 +107,50 @@ def rewritten(tmp_path, **changes):
     [
         ({"version": 2, "package": "9.0"}, r"version 2, written by implicitref 9\.0"),
         ({"schema": "other"}, "no checkpoint"),
+        ({"steps": "4"}, "nonsense under steps"),
+        ({"steps": -1, "config": [1]}, "nonsense under config, steps"),
+        ({"rng": {}}, "nonsense under rng"),
+        ({"rng": {"bit_generator": "MT19937"}}, "nonsense under rng"),
+        ({"history": [{"epoch": 1}]}, "nonsense under history"),
+        ({"history": 3}, "nonsense under history"),
     ],
 )
-def test_newer_versions_and_other_schemas_are_refused(tmp_path, changes, message):
+def test_newer_versions_other_schemas_and_altered_headers_are_refused(tmp_path, changes, message):
     with pytest.raises(errors.HypothesisError, match=message):
         checkpoints.load(rewritten(tmp_path, **changes), network())
 
 
 @pytest.mark.parametrize(
-    "header", [None, np.array("not json"), np.array("[1]"), np.zeros(3), np.array(["a", "b"])], ids=range(5)
+    "header",
+    [None, np.array("not json"), np.array("[1]"), np.array("[" * 100_000), np.zeros(3), np.array(["a", "b"])],
+    ids=range(6),
 )
 def test_foreign_archives_are_refused(tmp_path, header):
     extra = {} if header is None else {"header": header}
     np.savez(tmp_path / "foreign.npz", x=np.ones(3), **extra)
     with pytest.raises(errors.HypothesisError, match=r"foreign\.npz is no checkpoint"):
         checkpoints.load(tmp_path / "foreign.npz", network())
+
+
+def test_a_damaged_npy_header_is_refused(tmp_path):
+    checkpoints.save(tmp_path / "c.npz", first(), {})
+    content = (tmp_path / "c.npz").read_bytes()
+    start = content.index(b"'descr'")
+    for position in range(start - 11, start + 110):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << bit
+            (tmp_path / "f.npz").write_bytes(damaged)
+            with pytest.raises(errors.HypothesisError, match=r"f\.npz"):
+                checkpoints.load(tmp_path / "f.npz", network())
+
+
+def test_an_archive_that_unpacks_to_far_more_than_a_checkpoint_is_refused_unread(tmp_path):
+    zeros = np.zeros(2**27, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "bomb.npz", header=np.array("x"), a=zeros)
+    assert (tmp_path / "bomb.npz").stat().st_size < 2**18
+    with pytest.raises(errors.HypothesisError, match="more than the"):
+        checkpoints.load(tmp_path / "bomb.npz", network())
 
 
 class Trap:
@@ -157,6 +186,28 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         checkpoints.save(tmp_path / "c.npz", first(), {"run": object()})
     assert checkpoints.load(tmp_path / "c.npz", network())[1] == {"run": 1}
+
+
+def test_a_full_disk_keeps_the_old_file_leaves_no_part_and_is_named(tmp_path):
+    path = tmp_path / "c.npz"
+    checkpoints.save(path, first(), {"run": 1})
+
+    def full(file):
+        file.write(b"part")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left.*c\.npz"):
+        training.archives.write_atomically(path, full)
+    assert [found.name for found in tmp_path.iterdir()] == ["c.npz"]
+    assert checkpoints.load(path, network())[1] == {"run": 1}
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    checkpoints.save(tmp_path / "c.npz", first(), {"run": 1})
+    (tmp_path / "link.npz").symlink_to("c.npz")
+    checkpoints.save(tmp_path / "link.npz", first(), {"run": 2})
+    assert (tmp_path / "link.npz").is_symlink()
+    assert checkpoints.load(tmp_path / "c.npz", network())[1] == {"run": 2}
 
 
 SAVING = """

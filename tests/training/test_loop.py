@@ -112,6 +112,8 @@ def test_an_unreachable_tolerance_ends_in_an_error():
     "change",
     [
         {"epochs": 0},
+        {"epochs": 1.5},
+        {"weight_decay": float("inf")},
         {"batch": 0},
         {"learning_rate": 0.0},
         {"weight_decay": -1.0},

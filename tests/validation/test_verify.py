@@ -55,7 +55,8 @@ def test_everything_comes_out_as_registered(folder, capsys):
 
 def test_the_json_is_the_same_for_the_same_seed(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # the page needs it, the numbers do not
-    assert verify(tmp_path) == 0
+    monkeypatch.chdir(tmp_path)
+    assert verify(tmp_path, html=None) == 0
     assert without_times(tmp_path / "report.json") == without_times(folder / "report.json")
 
 
@@ -144,6 +145,7 @@ def test_a_solver_that_falls_short_is_3(tmp_path, capsys, monkeypatch):
         ({"seed": -1}, "--seed must be >= 0"),
         ({"json": "/nonexistent/r.json"}, "no such folder"),
         ({"json": "."}, "is a folder"),
+        ({"json": "same", "html": "same"}, "must name two files"),
     ],
 )
 def test_usage_is_2(arguments, complaint, tmp_path, capsys):
@@ -153,9 +155,42 @@ def test_usage_is_2(arguments, complaint, tmp_path, capsys):
 
 def test_without_jinja2_the_json_is_written_and_the_extra_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert verify(tmp_path, claim="MON-Eq9") == 0
+    monkeypatch.chdir(tmp_path)
+    assert verify(tmp_path, size=0.01, html=None) == 0
     assert "jinja2 is missing" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_page_that_is_asked_for_and_cannot_be_made_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert verify(tmp_path, claim="MON-Eq9") == 2
+    assert "--html needs matplotlib" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_shows_what_is_finished(tmp_path, capsys, monkeypatch):
+    def check(claim, seed, size, whole=run.check):
+        if claim.id == "MON-Eq4":
+            raise KeyboardInterrupt
+        return whole(claim, seed, size)
+
+    monkeypatch.setattr(run, "check", check)
+    assert verify(tmp_path) == 130
+    printed, complaint = capsys.readouterr()
+    assert "MON-Thm1" in printed
+    assert "stopped after 2 entries; no report is written" in complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_hides_no_disagreement(tmp_path, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(run.Path, "write_text", full)
+    assert verify(tmp_path, claim="MON-Eq9") == 2
+    monkeypatch.setattr(rates, "forward_backward_class", lambda m, L, alpha: 0.5)
+    assert verify(tmp_path, claim="NEW-rate-fb") == 1
+    assert capsys.readouterr().err.count("could not be written: no space left") == 2
 
 
 class Terminal(io.StringIO):
