@@ -242,12 +242,12 @@ def number(x: float) -> str:
 def _conclude(outcomes: list[Outcome], seed: int, seconds: float) -> int:
     counts = {state: sum(o.state == state for o in outcomes) for state in (AGREES, DISAGREES, INCONCLUSIVE, DEFINITION)}
     verdicts = sum(len(o.verdicts) for o in outcomes)
+    if any(v.form != IMPLEMENTED and not v.holds for outcome in outcomes for v in outcome.verdicts):
+        print("fails, as it must: the paper's wording or a case outside the hypotheses is false, as this shows")
     print(
         f"{counts[AGREES]} as registered, {counts[DISAGREES]} disagree, {counts[INCONCLUSIVE]} inconclusive, "
         f"{counts[DEFINITION]} definitions; {verdicts} verdicts in {seconds:.1f} s, seed {seed}"
     )
-    if any(v.form != IMPLEMENTED and not v.holds for outcome in outcomes for v in outcome.verdicts):
-        print("fails, as it must: the paper's wording or a case outside the hypotheses is false, as this shows")
     for outcome in outcomes:
         if outcome.state in (DISAGREES, INCONCLUSIVE):
             print(f"{outcome.state}: implicitref verify --claim {outcome.claim.id} --seed {seed}")

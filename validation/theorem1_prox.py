@@ -218,8 +218,9 @@ def _many_starts(seed: int, trials: int) -> Iterator[tuple[float, str]]:
             scipy.optimize.root(lambda p, W=W, b=b: p - W @ oracles.sigma("sigmoid", p) - b, 10 * rng.normal(size=4))
             for _ in range(4)
         ]
-        distances = [abs(oracles.sigma("sigmoid", end.x - 0.0) - oracles.sigma("sigmoid", pre)).max() for end in ends]
-        yield max([0.0, *(d for d, end in zip(distances, ends, strict=True) if end.success)]), f"seed {seed + k}"
+        found = [oracles.sigma("sigmoid", end.x) for end in ends if end.success]
+        distances = [abs(z - oracles.sigma("sigmoid", pre)).max() for z in found]
+        yield max(distances, default=math.inf), f"seed {seed + k}"  # a root must be found at all
 
 
 def _solutions(W: float) -> int:
