@@ -129,7 +129,7 @@ def solve(
             if check.done or iterations == max_iter or pace.ended(iterations, check.length, u):
                 break
             due = iterations + 1 + pace.pause(iterations, check)
-        z, bound = inclusion.B.prox(u, alpha), check.bound
+        z, bound = inclusion.B.prox(u, alpha) if check.z is None else check.z, check.bound
         if stop == "certificate":
             measure = bound = _certified(inclusion, alpha, u) if bound is None else bound
         else:
@@ -169,12 +169,13 @@ _MEASURES = {"certificate": "certified distance", "relative-change": "relative c
 
 class _Check(NamedTuple):
     """What a stopping rule saw: a length over the whole batch, the length at which it expects to stop, whether to stop
-    now, and by the way the residuals or the bound.
+    now, and by the way z, the residuals or the bound.
     """
 
     length: float
     target: float
     done: bool
+    z: Array | None = None
     residual: Array | None = None
     bound: Array | None = None
 
@@ -212,10 +213,10 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         difference = z - R_B(previous)
         length, target = total_norm(difference), 1.001 * tol * total_norm(z)
         if length > target or not math.isfinite(length):
-            return _Check(length, target, False)
+            return _Check(length, target, False, z)
         residual = _ratio(norm(difference), norm(z))
         worst = largest(residual)
-        return _Check(length, length * tol / max(worst, tol), worst <= tol, residual)
+        return _Check(length, length * tol / max(worst, tol), worst <= tol, z, residual)
 
     return rule
 
