@@ -43,7 +43,7 @@ class Recipe:
         Chosen anew at the start of every epoch.
     """
 
-    epochs: int = 15
+    epochs: int = 13
     batch: int = 128
     learning_rate: float = 5e-3
     schedule: str = "one-cycle"
