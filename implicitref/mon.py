@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, inner, like, memoised, namespace, owned, place
+from .arrays import Array, alongside, checked, eye, inner, like, memoised, namespace, owned, place
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
+from .operators.linear import batch_of
 from .splitting import Inclusion, Solution, rates, solve
 
 __all__ = [
@@ -243,21 +244,15 @@ def implicit_matrix(W: Array, jac: Array) -> Array:
     W : array (n, n)
     jac : array (n,)
     """
-    xp = namespace(W, jac)
-    n = W.shape[0]
-    identity = xp.eye(n, dtype=W.dtype, device=getattr(W, "device", None))
-    return xp.linalg.solve(identity - jac[:, None] * W, identity * jac)
+    identity = eye(W.shape[0], W)
+    return namespace(W, jac).linalg.solve(identity - jac[:, None] * W, identity * jac)
 
 
 def _states(name: str, W: Any, x: Array) -> Array:
     for needed in ("matvec", "rmatvec", "resolvent", "m"):
         if not hasattr(W, needed):
             raise TypeError(f"W must be an operator of implicitref.operators; got {type(W).__name__}.")
-    x = checked(name, x)
-    n = W.size
-    if x.ndim != 2 or x.shape[1] != n:
-        hint = f" Add the batch axis: {name}[None]." if x.shape == (n,) else ""
-        raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(x.shape)}.{hint}")
+    x = batch_of(name, checked(name, x), W.size)
     return owned(x)  # a Solution computes its history when asked: later writes by the caller must not reach it
 
 

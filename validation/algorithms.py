@@ -35,18 +35,7 @@ def algorithm_1(seed: int, size: float) -> list[Verdict]:
         _converged(seed, size, 54, "forward-backward", 0.5, 1.0, lambda p: (0.9 * 2 * p.m / p.lipschitz**2, None))
     )
     return [
-        compare(
-            claim,
-            "tanh, n = 1, W = 0, b = 1, alpha = 1/2: limit of the damped iteration with sigma",
-            limit,
-            "==",
-            LIMIT_HALF_TANH,
-            slack=1e-9,
-            form=PRINTED,
-        ),
-        compare(
-            claim, "with prox^alpha: the same problem", _tanh("forward-backward"), "==", LIMIT_HALF_TANH, slack=TOL
-        ),
+        *_half_tanh(claim, "limit of the damped iteration with sigma", limit, "forward-backward"),
         compare(claim, "with prox^alpha: distance to z*, alpha < 2m/L^2", errors, "<=", TOL, slack=1e-13),
         compare(claim, "linear rate: iterations over those of the exact factor", _fb_count(), "<=", 1),
         compare(
@@ -56,6 +45,14 @@ def algorithm_1(seed: int, size: float) -> list[Verdict]:
             "<=",
             1e-9,
         ),
+    ]
+
+
+def _half_tanh(claim: str, what: str, limit: float, method: str) -> list[Verdict]:
+    problem = "tanh, n = 1, W = 0, b = 1, alpha = 1/2: "
+    return [
+        compare(claim, problem + what, limit, "==", LIMIT_HALF_TANH, slack=1e-9, form=PRINTED),
+        compare(claim, "with prox^alpha: the same problem", _tanh(method), "==", LIMIT_HALF_TANH, slack=TOL),
     ]
 
 
@@ -174,18 +171,7 @@ def algorithm_2(seed: int, size: float) -> list[Verdict]:
     steps = largest(_converged(seed, size, 27, "peaceman-rachford", 0.3, 3.0, lambda p: (0.1, 1.0, 8.0)))
     best = largest(_converged(seed, size, 54, "peaceman-rachford", 0.0, 4.0, lambda p: (None,)))
     return [
-        compare(
-            claim,
-            "tanh, n = 1, W = 0, b = 1, alpha = 1/2: limit with sigma",
-            limit,
-            "==",
-            LIMIT_HALF_TANH,
-            slack=1e-9,
-            form=PRINTED,
-        ),
-        compare(
-            claim, "with prox^alpha: the same problem", _tanh("peaceman-rachford"), "==", LIMIT_HALF_TANH, slack=TOL
-        ),
+        *_half_tanh(claim, "limit with sigma", limit, "peaceman-rachford"),
         compare(claim, "distance to z*, alpha = 0.1, 1, 8, m >= 0.3", steps, "<=", TOL, slack=1e-13),
         compare(claim, "distance to z*, best alpha, m >= 0.05", best, "<=", TOL, slack=1e-13),
         compare(claim, "Douglas-Rachford, the averaged form: distance", _averaged(seed), "<=", TOL, slack=1e-13),

@@ -22,15 +22,15 @@ each = pytest.mark.parametrize("name", OPERATORS)
 
 
 @each
-@pytest.mark.parametrize("law", laws.OPERATOR_LAWS.values(), ids=laws.OPERATOR_LAWS)
-def test_law(law, name):
-    law(OPERATORS[name](np.asarray), laws.NUMPY)
+@pytest.mark.parametrize("check", laws.OPERATOR_LAWS.values(), ids=laws.OPERATOR_LAWS)
+def test_law(check, name):
+    check(OPERATORS[name](np.asarray), laws.NUMPY)
 
 
-@pytest.mark.parametrize("law", laws.OPERATOR_LAWS.values(), ids=laws.OPERATOR_LAWS)
-def test_law_on_every_backend(law, backend):
+@pytest.mark.parametrize("check", laws.OPERATOR_LAWS.values(), ids=laws.OPERATOR_LAWS)
+def test_law_on_every_backend(check, backend):
     for name in ("with g and h", "n = 1"):
-        law(OPERATORS[name](backend), backend)
+        check(OPERATORS[name](backend), backend)
 
 
 @each
