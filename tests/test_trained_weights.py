@@ -45,9 +45,9 @@ def test_every_convergent_case_classifies_9819(trained):
     assert "peaceman-rachford" in found["picard", 1.0].reason
 
 
-@pytest.mark.parametrize(("alpha", "iterations"), [(1.0, 23), (0.5, 17), (0.25, 25), (0.125, 45)])
+@pytest.mark.parametrize(("alpha", "iterations"), [(1.0, 27), (0.5, 18), (0.25, 27), (0.125, 47)])
 def test_iterations_to_relative_change(trained, alpha, iterations):
-    # the authors' rule looks at the whole batch at once, ours at every sample: a few iterations more
+    # the authors' rule looks at the whole batch at once and needs 23, 17, 25, 45; ours asks every sample
     W, injection, _, _ = trained.load(str(WEIGHTS), str(IMAGES), 1000)
     solution = ir.mon.equilibrium(W, injection, ir.activations.relu, alpha=alpha, tol=1e-6, stop="relative-change")
-    assert iterations - 2 <= solution.iterations <= 1.35 * iterations + 3
+    assert abs(solution.iterations - iterations) <= 1
