@@ -45,7 +45,7 @@ def eps(x: Array) -> float:
 
 @functools.cache
 def _limits(xp: Any, dtype: Any) -> tuple[float, float]:
-    # eps, and the length below which the squares of the larger entries may be subnormal
+    # eps, and the length below which the squares of the larger entries may be subnormal (9.1e-13 for float32)
     found = xp.finfo(dtype)
     return float(found.eps), float(found.smallest_normal) ** 0.5 / float(found.eps)
 
@@ -121,7 +121,7 @@ def total_norm(x: Array) -> float:
         length = math.sqrt(np.dot(flat, flat))
     else:
         length = float(namespace(x).linalg.vector_norm(x))
-    if _tiny(x) < length < math.inf:
+    if 1e-12 < length < 1e18 or _tiny(x) < length < math.inf:  # the first is safe in every dtype, and quick
         return length
     xp = namespace(x)
     scale = largest(xp.abs(x))
@@ -294,7 +294,8 @@ def as_number(value: Any) -> float | None:
 
 def owned(x: Array) -> Array:
     """A copy of `x` that nobody else can write to; on NumPy it is marked read-only."""
-    copy = namespace(x).asarray(x, copy=True)
-    if compat.is_numpy_array(copy):
-        copy.flags.writeable = False
+    if type(x) is not np.ndarray:
+        return namespace(x).asarray(x, copy=True)
+    copy = x.copy()
+    copy.flags.writeable = False
     return copy

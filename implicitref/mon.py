@@ -75,7 +75,7 @@ def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
     ShapeError, HypothesisError
     """
     dz = _states("dz", W, dz)
-    jac, xp = _same("jac", jac, dz, "dz"), namespace(dz)
+    jac, xp = owned(_same("jac", jac, dz, "dz")), namespace(dz)
     if not bool(xp.all((jac >= 0) & (jac <= 1))):
         raise HypothesisError("jac must lie in [0, 1], as the slopes of every prox do [MON-Thm3].")
     return _backward_inclusion(_operator(W, dz), jac, dz)
@@ -169,7 +169,7 @@ def equilibrium(
     """
     inclusion = forward_inclusion(W, injection, activation)
     b = inclusion.b
-    start = namespace(b).zeros_like(b) if start is None else _same("start", start, b)
+    start = namespace(b).zeros_like(b) if start is None else owned(_same("start", start, b))
     alpha = rates.best_alpha(inclusion.W, method) if alpha is None else alpha
     return solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep)
 
@@ -219,9 +219,9 @@ def equilibrium_vjp(
     # dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz. Then d<loss> = <dpre, dW z + dinjection>.
     injection = _states("injection", W, injection)
     W = _operator(W, injection)
-    z, dz = _same("z", z, injection), _same("dz", dz, injection)
+    z, dz = _same("z", z, injection), owned(_same("dz", dz, injection))
     jac = _activation(activation).derivative(W.matvec(z) + injection)
-    start = namespace(dz).zeros_like(dz) if start is None else _same("start", start, injection)
+    start = namespace(dz).zeros_like(dz) if start is None else owned(_same("start", start, injection))
     alpha = rates.best_alpha(W, method) if alpha is None else alpha
     inclusion = _backward_inclusion(W, jac, dz)
     solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
@@ -271,7 +271,7 @@ def _same(name: str, x: Array, first: Array, called: str = "injection") -> Array
     x = checked(name, x)
     if tuple(x.shape) != tuple(first.shape):
         raise ShapeError(f"{name} must have the shape of {called}, {tuple(first.shape)}; got {tuple(x.shape)}.")
-    return owned(alongside(name, x, first))
+    return alongside(name, x, first)
 
 
 def _activation(activation: Any) -> Activation:

@@ -207,10 +207,14 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
 def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
     # Every sample passes only if the whole batch passes as one vector, which is cheaper to ask.
     R_B = inclusion.resolvent_B(alpha)
+    last: tuple[Array | None, Array | None] = (None, None)  # in consecutive checks the old z is known
 
     def rule(previous: Array, u: Array) -> _Check:
+        nonlocal last
+        old = last[1] if previous is last[0] else R_B(previous)
         z = R_B(u)
-        difference = z - R_B(previous)
+        last = u, z
+        difference = z - old
         length, target = total_norm(difference), 1.001 * tol * total_norm(z)
         if length > target or not math.isfinite(length):
             return _Check(length, target, False, z)
@@ -230,8 +234,8 @@ _RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {
 class _Pace:
     """When to look next, and when to give up: where steps grow without end, or shrink no more and are down to rounding.
 
-    A check reads the state back from its device and costs as much as the cheap half of a step, so that four
-    fifths of the iterations that the last rate predicts are run without one.
+    A check reads the state back from its device and costs as much as the cheap half of a step, so that nine
+    tenths of the iterations that the last rate predicts are run without one.
     """
 
     PATIENCE, LONGEST_PAUSE, GROWTH = 20, 16, 1e16
@@ -245,7 +249,7 @@ class _Pace:
         self.length, self.iteration = check.length, iteration
         if not (0 < rate < 1 and 0 < check.target < check.length):
             return 0
-        return min(int(math.log(check.target / check.length) / math.log(rate) * 0.8), self.LONGEST_PAUSE)
+        return min(int(math.log(check.target / check.length) / math.log(rate) * 0.9), self.LONGEST_PAUSE)
 
     def ended(self, iteration: int, length: float, u: Array) -> bool:
         self.first = self.first or length
