@@ -149,7 +149,9 @@ def largest(x: Array) -> float:
 def all_finite(x: Array) -> bool:
     """Whether no entry is NaN or infinite."""
     xp = namespace(x)
-    if xp is _NUMPY and math.isfinite(x.sum()):  # half the time; a sum of finite entries may overflow
+    if (
+        xp is _NUMPY and not np.iscomplexobj(x) and math.isfinite(x.sum())
+    ):  # half the time; a sum of finite entries may overflow
         return True
     return bool(xp.all(xp.isfinite(x)))
 
@@ -188,10 +190,23 @@ def in_double(value: Any) -> Any:
     """Arrays in float64 where their device has it; a dataclass with all its array fields so, made once."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _in_double_fields(value)
+    if type(value) in (list, tuple):  # the parameters of several tiers
+        wide = type(value)(in_double(entry) for entry in value)
+        return value if all(new is old for new, old in zip(wide, value, strict=True)) else wide
     if not is_array(value) or not has_double(value):
         return value
     xp = namespace(value)
     return value if value.dtype == xp.float64 else xp.astype(value, xp.float64)
+
+
+def leaves(value: Any) -> list[Array]:
+    """The arrays of a parameter: itself, or the list that it is."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def each(function: Callable[[Array], Any], value: Any) -> Any:
+    """`function` of a parameter: of itself, or of every array of the list that it is."""
+    return [function(entry) for entry in value] if isinstance(value, list | tuple) else function(value)
 
 
 def memoised(method: Callable[..., Any]) -> Callable[..., Any]:

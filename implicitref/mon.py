@@ -14,11 +14,12 @@ equilibrium_vjp    Algorithm 3                 Algorithm 4
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, eye, inner, like, memoised, namespace, owned, place
+from .arrays import Array, alongside, checked, each, eye, inner, leaves, like, memoised, namespace, owned, place
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .operators.linear import batch_of
@@ -252,18 +253,20 @@ def _states(name: str, W: Any, x: Array) -> Array:
     for needed in ("matvec", "rmatvec", "resolvent", "m"):
         if not hasattr(W, needed):
             raise TypeError(f"W must be an operator of implicitref.operators; got {type(W).__name__}.")
-    x = batch_of(name, checked(name, x), W.size)
+    x = batch_of(name, checked(name, x), W.state_shape)
     return owned(x)  # a Solution computes its history when asked: later writes by the caller must not reach it
 
 
 def _operator(W: Any, injection: Array) -> Any:
     # results follow the injection: an operator of another dtype or device is converted, once, and keeps its factors
-    first = next(iter(W.params.values()))
+    first = leaves(next(iter(W.params.values())))[0]
     if alongside("W", first, injection) is first:
         return W
     known = W.__dict__.setdefault("_moved", {})
     if place(injection) not in known:
-        known[place(injection)] = W.replace(**{name: like(injection, p) for name, p in W.params.items()})
+        known[place(injection)] = W.replace(
+            **{name: each(functools.partial(like, injection), p) for name, p in W.params.items()}
+        )
     return known[place(injection)]
 
 

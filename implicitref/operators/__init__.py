@@ -1,6 +1,8 @@
 """W and its relatives as linear maps on batches: matvec, rmatvec, resolvent, vjp."""
 
+from .conv import MonotoneConv, zero_padded
 from .dense import MonotoneDense
+from .fourier import FourierMap
 from .linear import DenseMap, Transpose
 
-__all__ = ["DenseMap", "MonotoneDense", "Transpose"]
+__all__ = ["DenseMap", "FourierMap", "MonotoneConv", "MonotoneDense", "Transpose", "zero_padded"]

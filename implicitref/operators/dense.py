@@ -7,12 +7,12 @@ The weight-normalised form of appendix D.2 is ``W = (1 - m) I - g A'A/||A||_F^2 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-from ..arrays import Array, alongside, as_number, checked, eps, eye, like, memoised, namespace, owned, positive
+from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive
 from ..errors import HypothesisError, ShapeError
-from .linear import DenseMap, batch_of, inverse
+from .linear import DenseMap, batch_of, inverse, pair_of
+from .scales import check_normalised, normalised_vjp, scale_of, square
 
 __all__ = ["MonotoneDense", "weight"]
 
@@ -31,18 +31,10 @@ def weight(A: Array, B: Array, m: float, g: Array | None = None, h: Array | None
     xp = namespace(A, B)
     gram, skew = xp.matrix_transpose(A) @ A, B - xp.matrix_transpose(B)
     if g is not None:
-        gram = gram * (g / _square(A))
+        gram = gram * (g / square(A))
     if h is not None:
-        skew = skew * (h / _square(B) ** 0.5)
+        skew = skew * (h / square(B) ** 0.5)
     return (1 - m) * eye(A.shape[0], A) - gram + skew
-
-
-def _square(K: Array) -> Array:
-    return namespace(K).sum(K * K)
-
-
-def _inner(P: Array, Q: Array) -> Array:
-    return namespace(P).sum(P * Q)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,8 +79,8 @@ class MonotoneDense:
         B = alongside("B", checked("B", self.B, 2), A)
         if B.shape != A.shape:
             raise ShapeError(f"B must have the shape of A, {tuple(A.shape)}; got {tuple(B.shape)}.")
-        scales = {name: _scale(name, getattr(self, name), like_=A) for name in ("g", "h")}
-        _check_normalised(A, B, **scales)
+        scales = {name: scale_of(name, getattr(self, name), like_=A) for name in ("g", "h")}
+        check_normalised(A, B, **scales)
         m = positive("m", self.m, ": I - W >= m I must be strongly monotone [MON-Prop1]")
         for name, value in {"A": owned(A), "B": owned(B), "m": m, **scales}.items():
             object.__setattr__(self, name, value)
@@ -145,6 +137,20 @@ class MonotoneDense:
         """Length n of a state."""
         return int(self.A.shape[0])
 
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of a state without the batch axis, (n,)."""
+        return (self.size,)
+
+    @property
+    def spectral_shape(self) -> tuple[int, int]:
+        """How many `spectral_blocks` there are and of which size: (1, n)."""
+        return 1, self.size
+
+    def spectral_blocks(self) -> Array:
+        """Matrices (count, n, n) that W is unitarily equivalent to, side by side: W itself."""
+        return self.to_dense()[None, ...]
+
     @memoised
     def to_dense(self) -> Array:
         """W as a matrix (n, n)."""
@@ -152,12 +158,12 @@ class MonotoneDense:
 
     def matvec(self, z: Array) -> Array:
         """W z for every row of (batch, n)."""
-        z = batch_of("z", z, self.size)
+        z = batch_of("z", z, self.state_shape)
         return self._map(z).matvec(z)
 
     def rmatvec(self, y: Array) -> Array:
         """W' y for every row of (batch, n)."""
-        y = batch_of("y", y, self.size)
+        y = batch_of("y", y, self.state_shape)
         return self._map(y).rmatvec(y)
 
     def _map(self, x: Array) -> DenseMap:
@@ -193,7 +199,7 @@ class MonotoneDense:
     @memoised
     def frobenius(self) -> float:
         """||W||_F >= || |W| ||_2, the cheap bound of the same."""
-        return float(_square(self.to_dense()) ** 0.5)
+        return float(square(self.to_dense()) ** 0.5)
 
     def vjp(self, z: Array, dy: Array) -> dict[str, Array]:
         r"""Gradient of ``<dy, W z>``, summed over the batch, with respect to every parameter.
@@ -208,44 +214,9 @@ class MonotoneDense:
         """
         # <dy, W z> = <H, W> with H = sum_batch dy z'. On the two parts of W:
         #   d<H, A'A> = <A (H + H'), dA>                    d<H, B - B'> = <H - H', dB>
-        # and with N = ||A||_F^2, s = ||B||_F, quotient rule:
-        #   d<H, g A'A/N> = <(g/N) (A (H + H') - (2/N) <H, A'A> A), dA> + <H, A'A>/N dg
-        #   d<H, h (B - B')/s> = <(h/s) (Q - <Q, B> B/s^2), dB> + <Q, B>/s dh,  Q = H - H'
-        z, dy = batch_of("z", z, self.size), batch_of("dy", dy, self.size)
-        if z.shape != dy.shape:
-            raise ShapeError(f"dy must have the shape of z, {tuple(z.shape)}; got {tuple(dy.shape)}.")
+        z, dy = pair_of(z, dy, self.state_shape)
         xp = namespace(z, dy)
         A, B, g, h = (None if p is None else like(z, p) for p in (self.A, self.B, self.g, self.h))
         H = xp.matrix_transpose(dy) @ z
         dA, dB = -(A @ (H + xp.matrix_transpose(H))), H - xp.matrix_transpose(H)
-        grads = {"A": dA, "B": dB}
-        if g is not None:
-            N, along = _square(A), -_inner(dA, A) / 2  # along = <H, A'A>
-            grads |= {"A": (g / N) * (dA + (2 * along / N) * A), "g": -along / N}
-        if h is not None:
-            s, along = _square(B) ** 0.5, _inner(dB, B)
-            grads |= {"B": (h / s) * (dB - (along / s**2) * B), "h": along / s}
-        return grads
-
-
-def _scale(name: str, value: Any, like_: Array) -> Array | None:
-    if value is None:
-        return None
-    number = as_number(value)
-    if number is None or not math.isfinite(number):
-        raise HypothesisError(f"{name} must be a finite scalar; got {value!r}.")
-    if name == "g" and number < 0:
-        raise HypothesisError(
-            f"g must be >= 0 [MON-AppD.2-weightnorm]; got {number:g}. With g < 0 monotonicity is lost: n = 1, m = 1, "
-            "g = -3 gives I - W = -2."
-        )
-    return owned(like(like_, number))
-
-
-def _check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:
-    for name, matrix, scale in (("A", A, g), ("B", B, h)):
-        if scale is not None and float(_square(matrix)) == 0:
-            raise HypothesisError(
-                f"{name} must not be zero where its norm divides [MON-AppD.2-weightnorm]; got ||{name}||_F = 0. "
-                "Leave its scale out, or set the scale to 0 with any nonzero matrix."
-            )
+        return normalised_vjp(dA, dB, A, B, g, h)

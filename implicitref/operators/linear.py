@@ -58,6 +58,22 @@ class Transpose:
         dense = self.of.to_dense()
         return namespace(dense).matrix_transpose(dense)
 
+    @property
+    def spectral_shape(self) -> tuple[int, int]:
+        """As the operator's."""
+        shape: tuple[int, int] = self.of.spectral_shape
+        return shape
+
+    def spectral_blocks(self) -> Array:
+        """The adjoint blocks."""
+        blocks = namespace(self.of.spectral_blocks()).matrix_transpose(self.of.spectral_blocks())
+        xp = namespace(blocks)
+        return xp.conj(blocks) if xp.isdtype(blocks.dtype, "complex floating") else blocks
+
+    def lipschitz(self) -> float:
+        """||I - W'||_2 = ||I - W||_2."""
+        return float(self.of.lipschitz())
+
     def resolvent(self, alpha: float) -> Transpose:
         """(I + alpha (I - W'))^-1 = V'."""
         return Transpose(self.of.resolvent(alpha))
@@ -83,13 +99,22 @@ def inverse(matrix: Array, what: str) -> Array:
     return result
 
 
-def batch_of(name: str, z: Array, n: int) -> Array:
-    """`z` as states (batch, n), refused by name otherwise."""
+def batch_of(name: str, z: Array, shape: tuple[int, ...]) -> Array:
+    """`z` as states (batch, *shape), refused by name otherwise."""
     if not is_array(z):
         raise TypeError(f"{name} must be an array; got {type(z).__name__}. Use numpy.asarray.")
-    if z.ndim != 2 or z.shape[1] != n:
-        hint = f" Add the batch axis: {name}[None]." if tuple(z.shape) == (n,) else ""
-        raise ShapeError(f"{name} must have shape (batch, {n}); got {tuple(z.shape)}.{hint}")
+    if tuple(z.shape[1:]) != shape or z.ndim != len(shape) + 1:
+        hint = f" Add the batch axis: {name}[None]." if tuple(z.shape) == shape else ""
+        wanted = ", ".join(map(str, shape))
+        raise ShapeError(f"{name} must have shape (batch, {wanted}); got {tuple(z.shape)}.{hint}")
     if not namespace(z).isdtype(z.dtype, "real floating"):  # W would be rounded to integers without a word
         raise HypothesisError(f"{name} must have a real floating dtype; got {z.dtype}. Convert it with astype.")
     return native(z)
+
+
+def pair_of(z: Array, dy: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """`z` and `dy` as states of one batch."""
+    z, dy = batch_of("z", z, shape), batch_of("dy", dy, shape)
+    if z.shape != dy.shape:
+        raise ShapeError(f"dy must have the shape of z, {tuple(z.shape)}; got {tuple(dy.shape)}.")
+    return z, dy

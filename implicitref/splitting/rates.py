@@ -30,23 +30,38 @@ __all__ = [
     "peaceman_rachford_class",
 ]
 
-EXACT_UP_TO = 256  # beyond this size the n^3 searches cost more than the iterations that they save
+EXACT_UP_TO = 256  # matrices beyond n = 256, or as much work in blocks, cost more to search than they save iterations
 
 
 def gap(W: Any) -> np.ndarray:
-    """G = I - W as a NumPy matrix in float64."""
-    dense = to_numpy(W.to_dense()).astype(np.float64)
-    return np.eye(dense.shape[0]) - dense
+    """G = I - W in NumPy: a matrix (n, n) in float64, or the complex blocks (count, n, n) that it is unitarily
+    equivalent to; every function below takes both.
+    """
+    blocks = to_numpy(W.spectral_blocks())
+    blocks = blocks.astype(np.complex128 if np.iscomplexobj(blocks) else np.float64)
+    return np.asarray(np.eye(blocks.shape[-1]) - (blocks[0] if len(blocks) == 1 else blocks))
 
 
 def constants(G: np.ndarray) -> tuple[float, float]:
     """m = lambda_min((G + G')/2) and L = ||G||_2."""
-    return float(scipy.linalg.eigvalsh((G + G.T) / 2)[0]), float(np.linalg.norm(G, 2))
+    return _smallest((G + _adjoint(G)) / 2), _norm(G)
+
+
+def _adjoint(G: np.ndarray) -> np.ndarray:
+    return np.asarray(np.conj(np.swapaxes(G, -1, -2)))
+
+
+def _norm(G: np.ndarray) -> float:
+    return float(np.linalg.norm(G, 2, axis=(-2, -1)).max())
+
+
+def _smallest(H: np.ndarray) -> float:
+    return float(np.linalg.eigvalsh(H).min())
 
 
 def forward_backward(G: np.ndarray, alpha: float) -> float:
     """``||I - alpha G||_2``: convex in alpha, < 1 exactly below `forward_backward_limit` [NEW-rate-fb]."""
-    return float(np.linalg.norm(np.eye(G.shape[0]) - alpha * G, 2))
+    return _norm(np.eye(G.shape[-1]) - alpha * G)
 
 
 def forward_backward_class(m: float, L: float, alpha: float) -> float:
@@ -58,7 +73,7 @@ def forward_backward_limit(G: np.ndarray) -> float:
     """``2 beta = lambda_min(G^-1 + G^-T) >= 2m/L^2``: forward-backward converges for every B iff alpha is below it
     [MON-Sec3.4-alpha]."""
     inverse = np.linalg.inv(G)
-    return float(scipy.linalg.eigvalsh(inverse + inverse.T)[0])
+    return _smallest(inverse + _adjoint(inverse))
 
 
 def peaceman_rachford(G: np.ndarray, alpha: float) -> float:
@@ -66,22 +81,28 @@ def peaceman_rachford(G: np.ndarray, alpha: float) -> float:
 
     ``h(alpha) = lambda_max(S^-1 (I/alpha + alpha G'G))`` is convex, so rho has one minimum.
     """
-    identity = np.eye(G.shape[0])
-    return float(np.linalg.norm(np.linalg.solve((identity + alpha * G).T, (identity - alpha * G).T), 2))
+    identity = np.eye(G.shape[-1])
+    return _norm(np.linalg.solve(identity + alpha * G, identity - alpha * G))  # the two commute
 
 
 def peaceman_rachford_h(G: np.ndarray, alpha: float) -> float:
     """h(alpha) = lambda_max(S^-1 (I/alpha + alpha G'G)) >= 2 [NEW-rate-pr]."""
     P, Q = _pencil(G)
-    return float(scipy.linalg.eigvalsh(P / alpha + alpha * Q, subset_by_index=[G.shape[0] - 1] * 2)[0])
+    return _largest_eigenvalue(P / alpha + alpha * Q)
+
+
+def _largest_eigenvalue(H: np.ndarray) -> float:
+    if H.ndim > 2:
+        return float(np.linalg.eigvalsh(H).max())
+    last = [H.shape[0] - 1] * 2  # one eigenvalue of a single matrix in half the time
+    return float(scipy.linalg.eigvalsh(H, subset_by_index=last, check_finite=False)[0])
 
 
 def _pencil(G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # S = R R': the eigenvalues of S^-1 X are those of R^-1 X R^-T
-    R = scipy.linalg.cholesky((G + G.T) / 2, lower=True)
-    R_inv = scipy.linalg.solve_triangular(R, np.eye(G.shape[0]), lower=True)
-    H = G @ R_inv.T
-    return R_inv @ R_inv.T, H.T @ H
+    # S = R R*: the eigenvalues of S^-1 X are those of R^-1 X R^-*
+    R_inv = np.linalg.inv(np.linalg.cholesky((G + _adjoint(G)) / 2))
+    H = G @ _adjoint(R_inv)
+    return R_inv @ _adjoint(R_inv), _adjoint(H) @ H
 
 
 def peaceman_rachford_class(m: float, L: float, alpha: float) -> float:
@@ -110,13 +131,12 @@ def best_peaceman_rachford(G: np.ndarray) -> float:
     from scipy.optimize import golden
 
     P, Q = _pencil(G)
-    last = [G.shape[0] - 1] * 2
 
     def h(log_alpha: float) -> float:
         alpha = math.exp(log_alpha)
-        return float(scipy.linalg.eigvalsh(P / alpha + alpha * Q, subset_by_index=last, check_finite=False)[0])
+        return _largest_eigenvalue(P / alpha + alpha * Q)
 
-    start = -math.log(np.linalg.norm(G, 2))
+    start = -math.log(_norm(G))
     found = golden(h, brack=(start, start + 0.5), tol=1e-3)
     return float(math.exp(found))
 
@@ -139,10 +159,14 @@ def best_alpha(W: Any, method: str) -> float:
         raise HypothesisError(f"method must be one of {', '.join(_FACTORS)}; got {method!r}.")
     known = _FOUND.setdefault(W, {})
     if method not in known:
-        known[method] = (
-            search(gap(W), W.m, method) if W.size <= EXACT_UP_TO else _class_best(W.lipschitz(), W.m, method)
-        )
+        known[method] = search(gap(W), W.m, method) if affordable(W) else class_best(W.lipschitz(), W.m, method)
     return known[method]
+
+
+def affordable(W: Any) -> bool:
+    """Whether the exact factors of this operator cost no more than those of a matrix with n = 256."""
+    count, n = W.spectral_shape
+    return bool(count * n**3 <= EXACT_UP_TO**3)
 
 
 def search(G: np.ndarray, m: float, method: str) -> float:
@@ -152,16 +176,25 @@ def search(G: np.ndarray, m: float, method: str) -> float:
     try:
         return positive("alpha", (best_forward_backward if method == "forward-backward" else best_peaceman_rachford)(G))
     except (np.linalg.LinAlgError, ValueError):
-        return _class_best(constants(G)[1], m, method)  # m is below the rounding of I - W
+        return class_best(constants(G)[1], m, method)  # m is below the rounding of I - W
 
 
-def _class_best(L: float, m: float, method: str) -> float:
+def class_best(L: float, m: float, method: str) -> float:
+    """The step that minimises the factor of the class."""
     return 1.0 if method == "picard" else m / L**2 if method == "forward-backward" else 1 / L
 
 
 def factor(G: np.ndarray, method: str, alpha: float) -> float:
     """The exact contraction factor of a method, by its name."""
     return _FACTORS[method](G, alpha)
+
+
+def class_factor(m: float, L: float, method: str, alpha: float) -> float:
+    """The factor of the class of all G with this m and L, by the name of the method."""
+    if method in ("picard", "forward-backward"):
+        return forward_backward_class(m, L, 1.0 if method == "picard" else alpha)
+    rho = peaceman_rachford_class(m, L, alpha)
+    return douglas_rachford(rho) if method == "douglas-rachford" else rho
 
 
 _FACTORS: dict[str, Callable[[np.ndarray, float], float]] = {

@@ -285,24 +285,34 @@ def _cause(solution: Solution, tol: float, ending: str) -> str:
 
 
 def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:
-    G = rates.gap(inclusion.W)
-    if method in ("picard", "forward-backward") and alpha >= (limit := rates.forward_backward_limit(G)):
+    L, limit, best_step, rate = _facts(inclusion)
+    if method in ("picard", "forward-backward") and alpha >= limit:
         name = "Picard is forward-backward at alpha = 1, which" if method == "picard" else "Forward-backward"
         return (
             f"{name} is guaranteed only for alpha < {limit:.4g} [MON-Sec3.4-alpha]. Use peaceman-rachford, which "
             "converges for every alpha > 0, or forward-backward with alpha=None."
         )
-    digit = _iterations_a_digit(rates.factor(G, method, alpha))
-    best_step = rates.search(G, inclusion.m, "peaceman-rachford")
-    best = _iterations_a_digit(rates.factor(G, "peaceman-rachford", best_step))
+    digit, best = _iterations_a_digit(rate(method, alpha)), _iterations_a_digit(rate("peaceman-rachford", best_step))
     if best > 1e6:
-        return f"The problem is too ill-conditioned, L/m = {rates.constants(G)[1] / inclusion.m:.1e}: raise m."
+        return f"The problem is too ill-conditioned, L/m = {L / inclusion.m:.1e}: raise m."
     if digit < 1.5 * best:
         return f"It needs about {digit:.3g} iterations a digit: raise max_iter, or raise m."
     return (
         f"At this step it needs about {digit:.3g} iterations a digit, peaceman-rachford at alpha = {best_step:.3g} "
         f"about {best:.3g}: use that (alpha=None), or raise max_iter."
     )
+
+
+def _facts(inclusion: Inclusion) -> tuple[float, float, float, Callable[[str, float], float]]:
+    # L, the limit of forward-backward, the best step of Peaceman-Rachford and the factor of a method at a step: of
+    # this operator where its spectrum is affordable, of its class elsewhere
+    if rates.affordable(inclusion.W):
+        G = rates.gap(inclusion.W)
+        best_step = rates.search(G, inclusion.m, "peaceman-rachford")
+        exact = functools.partial(rates.factor, G)
+        return rates.constants(G)[1], rates.forward_backward_limit(G), best_step, exact
+    m, L = inclusion.m, inclusion.W.lipschitz()
+    return L, 2 * m / L**2, 1 / L, functools.partial(rates.class_factor, m, L)
 
 
 def _iterations_a_digit(rate: float) -> float:
