@@ -159,14 +159,14 @@ class MonotoneConv:
 
     @memoised
     def magnitude(self) -> FourierMap:
-        """Three times |W|, entry by entry: what bounds the rounding error of W z, a transform there and back included."""
+        """3 |W| entry by entry: what bounds the rounding error of W z, a transform there and back included."""
         xp = namespace(self.A)
         return FourierMap(3 * blocks(xp.abs(self._kernel()), self.size), self.size)
 
     @memoised
     def frobenius(self) -> float:
         """3 ||W||_F, the cheap bound of the same."""
-        return 3 * float(math.prod(self.size) * square(self._kernel())) ** 0.5
+        return 3 * math.sqrt(math.prod(self.size) * float(square(self._kernel())))
 
     def _kernel(self) -> Array:
         """The kernel of W, as large as the image: the blocks are a unitary transform of it."""

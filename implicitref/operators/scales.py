@@ -33,6 +33,7 @@ def normalised_vjp(dA: Array, dB: Array, A: Array, B: Array, g: Array | None, h:
 
 
 def scale_of(name: str, value: Any, like_: Array) -> Array | None:
+    """The scale `name` as a 0-d array like `like_`, refused unless finite, and g unless >= 0; None stays None."""
     if value is None:
         return None
     number = as_number(value)
@@ -47,6 +48,7 @@ def scale_of(name: str, value: Any, like_: Array) -> Array | None:
 
 
 def check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:
+    """Refuse a zero A under g, or a zero B under h: its norm would divide."""
     for name, matrix, scale in (("A", A, g), ("B", B, h)):
         if scale is not None and float(square(matrix)) == 0:
             raise HypothesisError(
