@@ -63,6 +63,15 @@ def like(x: Array, value: Any) -> Array:
     return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
 
 
+def complex_like(x: Array, value: Array) -> Array:
+    """`value` as a complex array with the library, device and precision of `x`, real or complex."""
+    xp = namespace(x)
+    dtype = xp.complex64 if x.dtype in (xp.float32, xp.complex64) else xp.complex128
+    if same_library(x, value) and compat.device(value) == compat.device(x):
+        return xp.astype(value, dtype)
+    return xp.asarray(value, dtype=dtype, device=compat.device(x))
+
+
 def place(x: Array) -> tuple[str, str]:
     """dtype and device of `x`, to be compared."""
     return str(x.dtype), str(compat.device(x))

@@ -28,7 +28,7 @@ FLOORS = [
 ]
 STRANGERS = {"mon", "fixed_point", "well_posed", "sequential"}  # of floor 3: no two import each other
 INSIDE = {
-    "operators": ["linear", "scales", "dense", "fourier", "conv", "strided", "multitier", "__init__"],
+    "operators": ["linear", "scales", "dense", "dft", "fourier", "conv", "strided", "cascade", "multitier", "__init__"],
     "splitting": ["inclusion", "iterations", "rates", "certificates", "solve", "__init__"],
 }
 LAZY = {"sklearn", "matplotlib", "jinja2", "rich"}

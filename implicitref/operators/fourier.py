@@ -12,95 +12,17 @@ Images are real, so the frequencies p_1 = 0 .. h//2 of the first axis say everyt
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
 import scipy.fft
 
-from ..arrays import Array, eye, like, memoised, namespace
+from ..arrays import Array, complex_like, eye, like, memoised, namespace
+from .dft import blocks, from_pairs, kernel_gradient, pairs
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
 
 BY_MATRICES_UP_TO = 64  # beyond this side the s^3 of a DFT as matrix products outgrow the FFT
-
-
-# ------------------------------------------------------------------------------------------------
-# Kernels and their blocks
-
-
-def blocks(kernel: Array, size: tuple[int, int]) -> Array:
-    r"""D(p) of a kernel for the half spectrum: the definition of the DFT at the kernel's offsets [MON-EqB1].
-
-    Parameters
-    ----------
-    kernel : array (out, in, kh, kw)
-    size : (h, w)
-
-    Returns
-    -------
-    complex array (h//2 + 1, w, out, in)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> blocks(np.ones((1, 1, 1, 2)), (1, 4))[0, :, 0, 0].real      # 1 + cos(2 pi p/4)
-    array([2., 1., 0., 1.])
-    """
-    xp, (o, i, kh, kw) = namespace(kernel), kernel.shape
-    cos, sin = (like(kernel, wave) for wave in _waves(size, (kh, kw)))
-    flat = xp.reshape(xp.permute_dims(kernel, (2, 3, 0, 1)), (kh * kw, o * i))
-    return xp.reshape(complex_of(cos @ flat, sin @ flat), (size[0] // 2 + 1, size[1], o, i))
-
-
-def kernel_gradient(dD: Array, size: tuple[int, int], support: tuple[int, int]) -> Array:
-    r"""Adjoint of `blocks`: the gradient by the kernel from dD, where ``df = (1/hw) sum_p Re <dD(p), D(p)>``.
-
-    Parameters
-    ----------
-    dD : complex array (h//2 + 1, w, out, in)
-    size : (h, w)
-    support : (kh, kw)
-
-    Returns
-    -------
-    array (out, in, kh, kw)
-    """
-    # Re <dD, D> = sum_d k[d] (cos Re dD + sin Im dD); Parseval's identity brings the 1/hw. A frequency with
-    # 0 < p_1 < h/2 stands for its mirror image too.
-    xp, (K, w, o, i) = namespace(dD), dD.shape
-    re, im = (xp.reshape(part, (K * w, o * i)) for part in (xp.real(dD), xp.imag(dD)))
-    cos, sin = (like(re, (wave * _shares(size)[:, None]).T) for wave in _waves(size, support))
-    return xp.permute_dims(xp.reshape(cos @ re + sin @ im, (*support, o, i)), (2, 3, 0, 1))
-
-
-@functools.lru_cache(maxsize=64)
-def _waves(size: tuple[int, int], support: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    # cos and sin of 2 pi <p, d - centre>/size, (frequencies, offsets); the angles are reduced exactly, in integers
-    turns = [
-        (np.arange(frequencies)[:, None] * (np.arange(k) - (k - 1) // 2)) % n / n
-        for frequencies, n, k in zip((size[0] // 2 + 1, size[1]), size, support, strict=True)
-    ]
-    angle = 2 * math.pi * (turns[0][:, None, :, None] + turns[1][None, :, None, :])
-    angle = angle.reshape(-1, support[0] * support[1])
-    return np.cos(angle), np.sin(angle)
-
-
-@functools.lru_cache(maxsize=64)
-def _shares(size: tuple[int, int]) -> np.ndarray:
-    # the weight of each frequency of the half spectrum in a mean over the whole one
-    twice = np.full(size[0] // 2 + 1, 2.0)
-    twice[0] = 1.0
-    if size[0] % 2 == 0:
-        twice[-1] = 1.0
-    return np.repeat(twice, size[1]) / (size[0] * size[1])
-
-
-def complex_of(re: Array, im: Array) -> Array:
-    """re + i im."""
-    xp = namespace(re)
-    dtype = xp.complex64 if re.dtype == xp.float32 else xp.complex128
-    return xp.astype(re, dtype) + 1j * xp.astype(im, dtype)
 
 
 def identity_like(D: Array) -> Array:
@@ -145,49 +67,7 @@ def product(D: Array, x: Array) -> Array:
 
 
 # ------------------------------------------------------------------------------------------------
-# Products, fast: the DFT of each axis as a matrix product
-
-
-@functools.lru_cache(maxsize=64)
-def _dft(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    # Real matrices of the two transforms and of their inverses; complex numbers as pairs (re, im), next to their
-    # frequency. The first maps h rows to pairs, (2K, h); the second pairs of w columns, as (re, im) x w, to pairs.
-    (h, w), K = size, size[0] // 2 + 1
-    first = 2 * math.pi * ((np.arange(K)[:, None] * np.arange(h)) % h / h)
-    down = np.stack([np.cos(first), -np.sin(first)], axis=1).reshape(2 * K, h)
-    second = 2 * math.pi * ((np.arange(w)[:, None] * np.arange(w)) % w / w)
-    cos, sin = np.cos(second), np.sin(second)
-    along = np.stack([np.hstack([cos, sin]), np.hstack([-sin, cos])], axis=1).reshape(2 * w, 2 * w)
-    up = (down * np.repeat(_shares(size)[::w], 2)[:, None]).T  # the inverse, normalisation included
-    return down, along, np.ascontiguousarray(up), np.ascontiguousarray(along.T)
-
-
-def pairs(x: Array) -> Array:
-    """`spectrum` with complex numbers as pairs: (batch, c, h, w) to real (h//2 + 1, w, 2, c, batch)."""
-    xp, (b, c, h, w) = namespace(x), x.shape
-    down, along = (like(x, matrix) for matrix in _dft((h, w))[:2])
-    K, batch_last = h // 2 + 1, xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, h, w * b))
-    rows = xp.reshape(down @ batch_last, (c, K, 2 * w, b))
-    return xp.reshape(_product_into(along, rows, (1, 2, 0, 3)), (K, w, 2, c, b))
-
-
-def images_of_pairs(X: Array, size: tuple[int, int]) -> Array:
-    """Inverse of `pairs`; the batch varies fastest in memory, as the next product wants it."""
-    xp, (h, w), (K, _, _, c, b) = namespace(X), size, X.shape
-    up, back = (like(X, matrix) for matrix in _dft(size)[2:])
-    columns = back @ xp.permute_dims(xp.reshape(X, (K, 2 * w, c, b)), (2, 0, 1, 3))
-    return xp.permute_dims(xp.reshape(up @ xp.reshape(columns, (c, 2 * K, w * b)), (c, h, w, b)), (3, 0, 1, 2))
-
-
-def _product_into(P: Array, X: Array, axes: tuple[int, ...]) -> Array:
-    # permute_dims(P @ X, axes), contiguous: NumPy's matmul writes there directly
-    xp = namespace(X)
-    if type(X) is not np.ndarray:
-        return xp.permute_dims(P @ X, axes)
-    shape = (*X.shape[:-2], P.shape[-2], X.shape[-1])
-    result = np.empty([shape[axis] for axis in axes], X.dtype)
-    np.matmul(P, X, out=result.transpose(np.argsort(axes)))
-    return result
+# Products, fast
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -240,7 +120,7 @@ class FourierMap:
         X, M = pairs(x), like(x, map_.pairs())
         K, w, _, c, b = X.shape
         Y = M @ xp.reshape(X, (K, w, 2 * c, b))
-        return images_of_pairs(xp.reshape(Y, (K, w, 2, Y.shape[2] // 2, b)), map_.size)
+        return xp.permute_dims(from_pairs(xp.reshape(Y, (K, w, 2, Y.shape[2] // 2, b)), map_.size), (3, 0, 1, 2))
 
 
 def real_blocks(D: Array) -> Array:
@@ -260,8 +140,12 @@ def cross_spectrum(y: Array, z: Array) -> Array:
     """
     if max(z.shape[2:]) > BY_MATRICES_UP_TO:
         return spectrum(y) @ adjoint(spectrum(z))
-    xp, Y, Z = namespace(y), pairs(y), pairs(z)
-    (K, w, _, o, b), i = Y.shape, Z.shape[3]
+    return outer(pairs(y), pairs(z))
+
+
+def outer(Y: Array, Z: Array) -> Array:
+    """``sum_batch y z*`` of spectra as `pairs`, (K, w, 2, o, batch) and (K, w, 2, i, batch)."""
+    xp, (K, w, _, o, b), i = namespace(Y), Y.shape, Z.shape[3]
     H = xp.reshape(Y, (K, w, 2 * o, b)) @ xp.matrix_transpose(xp.reshape(Z, (K, w, 2 * i, b)))
     rr, ri, ir, ii = H[..., :o, :i], H[..., :o, i:], H[..., o:, :i], H[..., o:, i:]
-    return complex_of(rr + ii, ir - ri)
+    return complex_like(H, rr + ii) + 1j * complex_like(H, ir - ri)

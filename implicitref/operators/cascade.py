@@ -1,0 +1,250 @@
+r"""Block lower bidiagonal maps on tiers of images, by one block product a tier: the fast form of `multitier`.
+
+W, its resolvents, their reflections and transposes are all of one kind. Every tier takes its own state and what the
+tier before has passed on, both as coarse spectra, multiplies with one block a frequency, and gives its part of the
+result and what it passes on in turn. For the resolvent this is the back substitution of (C6), (C7).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, like, memoised, namespace, zeros
+from .dft import blocks, from_pairs, kernel_gradient, pairs
+from .fourier import adjoint, identity_like, outer, real_blocks
+
+__all__ = ["Cascade", "Grid", "Stage", "Tier", "resolvent", "tiers", "vjp", "weight"]
+
+
+class Grid(NamedTuple):
+    """Images (channels, *size), seen on the coarse grid of this stride."""
+
+    channels: int
+    size: tuple[int, int]
+    stride: int
+
+    @property
+    def phases(self) -> int:
+        """Channels on the coarse grid."""
+        return self.channels * self.stride**2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """One tier: D (K, w, state + passed, state + received) between channels of the coarse grid."""
+
+    D: Array
+    state: Grid
+    received: Grid | None = None
+    passed: Grid | None = None
+
+    @memoised
+    def adjoint(self) -> Stage:
+        """D*, what was passed on is received."""
+        return Stage(adjoint(self.D), self.state, self.passed, self.received)
+
+    @memoised
+    def reflected(self) -> Stage:
+        """Twice the result minus the state; what is passed on stays."""
+        n, xp = self.state.phases, namespace(self.D)
+        rows, columns = self.D.shape[-2:]
+        state = 2 * self.D[..., :n, :n] - identity_like(self.D[..., :n, :n])
+        upper = state if columns == n else xp.concat([state, 2 * self.D[..., :n, n:]], axis=-1)
+        return Stage(
+            upper if rows == n else xp.concat([upper, self.D[..., n:, :]], axis=-2),
+            self.state,
+            self.received,
+            self.passed,
+        )
+
+    @memoised
+    def pairs(self) -> Array:
+        """D with complex numbers as 2 x 2 blocks."""
+        return real_blocks(self.D)
+
+    def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        """(batch, c, h, w) and what was received to the result (c, h, w, batch) and what is passed on."""
+        n, X = self.state.phases, self._spectra(x, received)
+        (K, w, _, columns, b), rows, xp = X.shape, self.D.shape[-2], namespace(x)
+        Y = like(x, self.pairs()) @ xp.reshape(X, (K, w, 2 * columns, b))
+        Y = xp.reshape(Y, (K, w, 2, rows, b))
+        result = from_pairs(Y[:, :, :, :n], self.state.size, self.state.stride, out)
+        if self.passed is None:
+            return result, None
+        return result, xp.permute_dims(from_pairs(Y[:, :, :, n:], self.passed.size, self.passed.stride), (3, 0, 1, 2))
+
+    def _spectra(self, x: Array, received: Array | None) -> Array:
+        if self.received is None or received is None:
+            return pairs(x, self.state.stride)
+        received, n = fit(received, self.received.size), self.state.phases
+        if type(x) is not np.ndarray:
+            parts = [pairs(x, self.state.stride), pairs(received, self.received.stride)]
+            return namespace(x).concat(parts, axis=3)
+        X = np.empty((*self.D.shape[:2], 2, self.D.shape[-1], x.shape[0]), x.dtype)
+        pairs(x, self.state.stride, X[:, :, :, :n])
+        pairs(received, self.received.stride, X[:, :, :, n:])
+        return X
+
+
+def fit(x: Array, size: tuple[int, int]) -> Array:
+    """Images (batch, c, h, w) cropped or filled with zeros at the end to another size."""
+    xp, x = namespace(x), x[:, :, : size[0], : size[1]]
+    for axis in (2, 3):
+        missing = size[axis - 2] - x.shape[axis]
+        if missing:
+            shape = [missing if i == axis else side for i, side in enumerate(x.shape)]
+            x = xp.concat([x, zeros(tuple(shape), x)], axis=axis)
+    return x
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cascade:
+    """The stages one after another, on flat states (batch, N); every stage receives from the one before."""
+
+    stages: tuple[Stage, ...]
+
+    def matvec(self, z: Array) -> Array:
+        """(batch, N) to (batch, N)."""
+        return self._run(z, list(enumerate(self.stages)))
+
+    def rmatvec(self, y: Array) -> Array:
+        """The transpose: the adjoint stages, from the last tier to the first."""
+        return self._run(y, [(i, self.stages[i].adjoint()) for i in reversed(range(len(self.stages)))])
+
+    @memoised
+    def cayley(self) -> Cascade:
+        """2 V - I, for the V that this cascade is."""
+        return Cascade(tuple(stage.reflected() for stage in self.stages))
+
+    def to_dense(self) -> Array:
+        """The matrix (N, N)."""
+        x = namespace(self.stages[0].D).real(self.stages[0].D)
+        N = sum(self._lengths())
+        return namespace(x).matrix_transpose(self.matvec(namespace(x).eye(N, dtype=x.dtype)))
+
+    def _lengths(self) -> list[int]:
+        return [math.prod((stage.state.channels, *stage.state.size)) for stage in self.stages]
+
+    def _run(self, z: Array, order: list[tuple[int, Stage]]) -> Array:
+        xp, b, lengths = namespace(z), z.shape[0], self._lengths()
+        columns, starts = xp.permute_dims(z, (1, 0)), [sum(lengths[:i]) for i in range(len(lengths))]
+        result: Any = np.empty((sum(lengths), b), z.dtype) if type(z) is np.ndarray else [None] * len(lengths)
+        carry = None
+        for i, stage in order:
+            part = slice(starts[i], starts[i] + lengths[i])
+            x = xp.reshape(columns[part, :], (stage.state.channels, *stage.state.size, b))
+            out = result[part] if type(z) is np.ndarray else None
+            y, carry = stage.apply(xp.permute_dims(x, (3, 0, 1, 2)), carry, out)
+            if out is None:
+                result[i] = xp.reshape(y, (lengths[i], b))
+        joined = result if type(z) is np.ndarray else xp.concat(result, axis=0)
+        return xp.permute_dims(joined, (1, 0))
+
+
+# ------------------------------------------------------------------------------------------------
+# The cascades of a multi-tier W
+
+
+class Tier(NamedTuple):
+    """One tier: the blocks of A, B and of the strided S to the next tier (or None), on the coarse grid; size, stride."""
+
+    A: Array
+    B: Array
+    S: Array | None
+    grid: Grid
+
+
+def tiers(A: list[Array], B: list[Array], S: list[Array], sizes: list[tuple[int, int]], stride: int) -> list[Tier]:
+    """The tiers of these kernels; a strided convolution keeps phase 0 of its results [MON-EqC13]."""
+    found = []
+    for i, (k_A, k_B, size) in enumerate(zip(A, B, sizes, strict=True)):
+        r = stride if i < len(S) else 1
+        D_S = blocks(S[i], size, r)[..., : S[i].shape[0], :] if i < len(S) else None
+        found.append(Tier(blocks(k_A, size, r), blocks(k_B, size, r), D_S, Grid(k_A.shape[0], size, r)))
+    return found
+
+
+def _diagonal(tier: Tier, m: float) -> Array:
+    # W_ii = (1 - m) I - A_ii' A_ii - A_{i+1,i}' A_{i+1,i} + B_ii - B_ii' [MON-EqC3]
+    D = (1 - m) * identity_like(tier.A) - adjoint(tier.A) @ tier.A + tier.B - adjoint(tier.B)
+    return D if tier.S is None else D - adjoint(tier.S) @ tier.S
+
+
+def weight(all_tiers: list[Tier], m: float) -> Cascade:
+    """W: passes on S z, and W_{i+1,i} z = -2 A_{i+1,i+1}' S z [MON-EqC4]."""
+    return Cascade(tuple(_stage(tier, i, _diagonal(tier, m), None) for i, tier in enumerate(all_tiers)))
+
+
+def resolvent(all_tiers: list[Tier], m: float, alpha: float) -> Cascade:
+    """V: ``z_i = V_ii (x_i - 2 alpha A_ii' S z_{i-1})``, by back substitution [MON-EqC6, MON-EqC7]."""
+    stages = []
+    for i, tier in enumerate(all_tiers):
+        W = _diagonal(tier, m)
+        V = namespace(W).linalg.inv((1 + alpha) * identity_like(W) - alpha * W)
+        stages.append(_stage(tier, i, V, alpha * V))
+    return Cascade(tuple(stages))
+
+
+def _stage(tier: Tier, i: int, P: Array, Q: Array | None) -> Stage:
+    # the state's part P x - 2 Q A' c of what comes in, c received; passed on is S times x (Q = None) or the state's part
+    xp, n = namespace(P), tier.grid.phases
+    into = -2 * adjoint(tier.A) if Q is None else -2 * Q @ adjoint(tier.A)
+    state = P if i == 0 else xp.concat([P, into], axis=-1)
+    received = None if i == 0 else tier.grid
+    if tier.S is None:
+        return Stage(state, tier.grid, received)
+    passes = tier.S @ state if Q is not None else xp.concat([tier.S, xp.zeros_like(tier.S)], axis=-1)
+    passed = Grid(tier.S.shape[-2], _coarse(tier.grid), 1)
+    D = xp.concat([state, passes[..., : state.shape[-1]]], axis=-2)
+    return Stage(D, tier.grid, received, passed)
+
+
+def vjp(
+    all_tiers: list[Tier], z: list[Array], dy: list[Array], supports: dict[str, list[tuple[int, int]]]
+) -> dict[str, list[Array]]:
+    r"""Gradients of ``<dy, W z>`` by the kernels, from images of every tier.
+
+    With ``H_ij = dy_i z_j*``: dB_ii = H_ii - H_ii*, ``dA_ii = -A_ii (H_ii + H_ii*) - 2 (S z_{i-1}) dy_i*`` and
+    ``dS_i = -S_i (H_ii + H_ii*) - 2 (A_{i+1,i+1} dy_{i+1}) z_i*``.
+    """
+    grads: dict[str, list[Array]] = {"A": [], "B": [], "S": []}
+    Z, Y = ([pairs(x, tier.grid.stride) for x, tier in zip(batch, all_tiers, strict=True)] for batch in (z, dy))
+    for i, tier in enumerate(all_tiers):
+        H, (_, _, S, grid) = outer(Y[i], Z[i]), tier
+        twice = H + adjoint(H)
+        dA, dB = -(tier.A @ twice), H - adjoint(H)
+        if i:
+            above = all_tiers[i - 1]
+            received = _image(above.S, Z[i - 1], Grid(grid.channels, _coarse(above.grid), 1))
+            dA = dA - 2 * outer(pairs(fit(received, grid.size), grid.stride), Y[i])
+        grads["A"].append(kernel_gradient(dA, grid.size, supports["A"][i], grid.stride))
+        grads["B"].append(kernel_gradient(dB, grid.size, supports["B"][i], grid.stride))
+        if S is not None:
+            below = all_tiers[i + 1]
+            passed = _image(below.A, Y[i + 1], below.grid)
+            dS = -(S @ twice) - 2 * outer(pairs(fit(passed, _coarse(grid))), Z[i])
+            grads["S"].append(_strided_gradient(dS, grid, supports["S"][i]))
+    return grads
+
+
+def _coarse(grid: Grid) -> tuple[int, int]:
+    return grid.size[0] // grid.stride, grid.size[1] // grid.stride
+
+
+def _image(D: Array, X: Array, grid: Grid) -> Array:
+    # D applied to spectra as pairs, as images of the grid
+    xp, (K, w, _, c, b) = namespace(X), X.shape
+    Y = like(X, real_blocks(D)) @ xp.reshape(X, (K, w, 2 * c, b))
+    images = from_pairs(xp.reshape(Y, (K, w, 2, D.shape[-2], b)), grid.size, grid.stride)
+    return xp.permute_dims(images, (3, 0, 1, 2))
+
+
+def _strided_gradient(dS: Array, grid: Grid, support: tuple[int, int]) -> Array:
+    # only phase 0 of the results is kept: the others have gradient 0
+    xp, (K, w, o, i) = namespace(dS), dS.shape
+    others = xp.zeros((K, w, (grid.stride**2 - 1) * o, i), dtype=dS.dtype)
+    return kernel_gradient(xp.concat([dS, others], axis=-2), grid.size, support, grid.stride)
