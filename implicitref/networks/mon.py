@@ -1,0 +1,219 @@
+r"""The MONs of Table D1: ``z* = sigma(W z* + U x + b)``, a dense layer on features of z*, the mean cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from .. import mon
+from ..activations import Activation, ZeroBorder, relu
+from ..arrays import Array, checked, is_array, largest, like, namespace, norm, to_numpy
+from ..errors import HypothesisError, ShapeError
+from ..layers import affine, affine_vjp
+from ..losses import cross_entropy
+from ..operators import MonotoneDense
+from ..splitting import Solution
+from .ends import ROWS, Images, Rows
+
+__all__ = ["Gradients", "MonNetwork", "SolveOptions", "mon_network"]
+
+OUTSIDE_W = ("U", "b", "readout_weight", "readout_bias")
+SCALES = ("g", "gs")  # of appendix D.2, >= 0
+
+
+class SolveOptions(TypedDict, total=False):
+    """The keywords of `mon.equilibrium` that a network hands on, with the same defaults."""
+
+    method: str
+    alpha: float | None
+    tol: float
+    max_iter: int
+    stop: str
+
+
+class Gradients(NamedTuple):
+    """A loss, its gradient by the names of `MonNetwork.params`, and the two solves that gave them."""
+
+    loss: float
+    grads: dict[str, Array]
+    forward: Solution
+    backward: Solution
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MonNetwork:
+    r"""A MON: ``z* = sigma(W z* + U x + b)`` and ``logits = W_o features(z*) + b_o`` [MON-Eq1, MON-AppD.1-readout].
+
+    Parameters
+    ----------
+    W : operator of implicitref.operators
+    U : array (n, d), or kernels (n_1, c, 3, 3) with ends of images
+    b : array (n,) or (n_1,)
+    readout_weight : array (classes, features)
+    readout_bias : array (classes,)
+    activation : Activation
+    ends : `ends.Rows` or `ends.Images`
+        How inputs enter the state and which features leave it.
+
+    Raises
+    ------
+    ShapeError, HypothesisError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from implicitref.networks import mon_fc
+    >>> network = mon_fc(np.random.default_rng(0), 784)
+    >>> sum(p.size for p in network.params.values())       # Table D1
+    84313
+    >>> network.logits(np.zeros((2, 784), dtype=np.float32), tol=1e-3).shape
+    (2, 10)
+    """
+
+    W: Any
+    U: Array
+    b: Array
+    readout_weight: Array
+    readout_bias: Array
+    activation: Activation | ZeroBorder = relu
+    ends: Rows | Images = ROWS
+
+    def __post_init__(self) -> None:
+        weight = checked("readout_weight", self.readout_weight, 2)
+        wanted = self.ends.shapes(self.W, checked("U", self.U).shape[-1])
+        wanted["readout_weight"] = weight.shape[0], math.prod(wanted.pop("features"))
+        wanted["readout_bias"] = (weight.shape[0],)
+        for name, shape in wanted.items():
+            value = checked(name, getattr(self, name))
+            if tuple(value.shape) != shape:
+                states = " x ".join(map(str, self.W.state_shape))
+                raise ShapeError(f"{name} must have shape {shape}, since states are {states}; got {tuple(value.shape)}.")
+            object.__setattr__(self, name, value)
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """Every trained array by name, those of tier i as ``A.i``; m is not trained."""
+        return {**_flat(self.W.params), **{name: getattr(self, name) for name in OUTSIDE_W}}
+
+    def replace(self, **params: Array) -> MonNetwork:
+        """The same network with other parameters, by the names of `params`."""
+        unknown = sorted(set(params) - set(self.params))
+        if unknown:
+            raise TypeError(f"this network has no parameter {', '.join(unknown)}; it has {', '.join(self.params)}.")
+        outside = {name: params.pop(name) for name in OUTSIDE_W if name in params}
+        W = self.W.replace(**_nested(params, self.W.params)) if params else self.W
+        return dataclasses.replace(self, W=W, **outside)
+
+    def projected(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """The nearest parameters that the network may have: the scales g of A'A are >= 0 [MON-AppD.2-weightnorm]."""
+        return {k: namespace(p).maximum(p, 0 * p) if k.split(".")[0] in SCALES else p for k, p in params.items()}
+
+    def following(self, x: Array) -> MonNetwork:
+        """The network with the library, device and dtype of `x`; itself where they agree already."""
+        moved = {name: like(x, p) for name, p in self.params.items()}
+        return self if all(moved[name] is p for name, p in self.params.items()) else self.replace(**moved)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, (d,) or (channels, height, width)."""
+        return self.ends.input_shape(self.U)
+
+    def inject(self, x: Array) -> Array:
+        """U x + b: inputs (batch, *input_shape) to states."""
+        x = self._inputs(x)
+        return self.ends.inject(self.W, x, like(x, self.U), like(x, self.b))
+
+    def readout(self, z: Array) -> Array:
+        """W_o features(z) + b_o: states to (batch, classes)."""
+        return affine(self.ends.features(self.W, z), like(z, self.readout_weight), like(z, self.readout_bias))
+
+    def solve(self, x: Array, **options: Unpack[SolveOptions]) -> Solution:
+        """The equilibrium of every input; keywords and errors of `mon.equilibrium`."""
+        return mon.equilibrium(self.W, self.inject(x), self.activation, **options)
+
+    def logits(self, x: Array, **options: Unpack[SolveOptions]) -> Array:
+        """W_o features(z*) + b_o: inputs to (batch, classes)."""
+        return self.readout(self.solve(x, **options).z)
+
+    def gradients(self, x: Array, labels: Array, *, inputs: bool = False, **options: Unpack[SolveOptions]) -> Gradients:
+        r"""Mean cross-entropy and its gradient, by Theorem 2 and Theorem 3 [MON-Thm2, MON-Thm3].
+
+        Parameters
+        ----------
+        x : array (batch, *input_shape)
+        labels : integer array (batch,)
+        inputs : bool
+            Also give ``grads["x"]``, like x.
+        **options
+            As in `mon.equilibrium`. The cotangents carry 1/batch, so under stop="certificate" the backward pass is
+            certified to ``tol * max_i ||dz_i||``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from implicitref.networks import mon_fc
+        >>> network = mon_fc(np.random.default_rng(0), 4, hidden=3, classes=2, dtype=np.float64)
+        >>> loss, grads, forward, backward = network.gradients(np.ones((1, 4)), np.array([1]))
+        >>> sorted(grads) == sorted(network.params)
+        True
+        """
+        # logits = W_o features(z) + b_o, z = sigma(W z + U x + b): the chain rule, last layer first
+        x = self._inputs(x)
+        network, ends = self.following(x), self.ends
+        W, activation = network.W, network.activation
+        injection = ends.inject(W, x, network.U, network.b)
+        forward = mon.equilibrium(W, injection, activation, **options)
+        loss, dlogits = cross_entropy(network.readout(forward.z), labels)
+        dfeatures, dweight, dbias = affine_vjp(ends.features(W, forward.z), network.readout_weight, dlogits)
+        dz = ends.features_vjp(W, dfeatures)
+        hidden, backward = mon.equilibrium_vjp(W, injection, activation, forward.z, dz, **_scaled(options, dz))
+        dU, db = ends.inject_vjp_params(W, x, hidden["injection"])
+        grads = _flat({name: hidden[name] for name in W.params})
+        grads |= {"U": dU, "b": db, "readout_weight": dweight, "readout_bias": dbias}
+        if inputs:
+            grads["x"] = ends.inject_vjp(W, network.U, hidden["injection"])
+        return Gradients(loss, grads, forward, backward)
+
+    def _inputs(self, x: Array) -> Array:
+        x = checked("x", x)
+        if tuple(x.shape[1:]) != self.input_shape or x.ndim != len(self.input_shape) + 1:
+            wanted = ", ".join(map(str, self.input_shape))
+            raise ShapeError(f"x must have shape (batch, {wanted}); got {tuple(x.shape)}.")
+        return x
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Array]:
+    """Lists of parameters entry by entry, as ``name.i``."""
+    flat: dict[str, Array] = {}
+    for name, value in params.items():
+        flat |= {f"{name}.{i}": p for i, p in enumerate(value)} if isinstance(value, list | tuple) else {name: value}
+    return flat
+
+
+def _nested(flat: Mapping[str, Array], old: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_flat`: whole lists, what `flat` does not name from `old`."""
+    return {
+        name: [flat.get(f"{name}.{i}", p) for i, p in enumerate(value)]
+        if isinstance(value, list | tuple)
+        else flat.get(name, value)
+        for name, value in old.items()
+    }
+
+
+def _scaled(options: SolveOptions, dz: Array) -> SolveOptions:
+    if options.get("stop", "certificate") != "certificate":
+        return options
+    tol = options.get("tol", 1e-6)
+    return {**options, "tol": tol * largest(norm(dz)) or tol}
+
+
+def mon_network(arrays: Mapping[str, Array], activation: Activation = relu) -> MonNetwork:
+    """A dense MON from a mapping with the names U, b, A, B, m, Wout, bout (an open .npz file serves)."""
+    missing = [name for name in ("U", "b", "A", "B", "m", "Wout", "bout") if name not in arrays]
+    if missing:
+        raise HypothesisError(f"arrays must hold U, b, A, B, m, Wout, bout; {', '.join(missing)} missing.")
+    m = arrays["m"]
+    W = MonotoneDense(arrays["A"], arrays["B"], float(to_numpy(m) if is_array(m) else m))
+    return MonNetwork(W, arrays["U"], arrays["b"], arrays["Wout"], arrays["bout"], activation)
