@@ -150,7 +150,7 @@ class Cascade:
 
 
 class Tier(NamedTuple):
-    """One tier: the blocks of A, B and of the strided S to the next tier (or None), on the coarse grid; size, stride."""
+    """One tier: the blocks of A, B and of the strided S to the next tier (or None), and the grid that they live on."""
 
     A: Array
     B: Array
@@ -190,8 +190,8 @@ def resolvent(all_tiers: list[Tier], m: float, alpha: float) -> Cascade:
 
 
 def _stage(tier: Tier, i: int, P: Array, Q: Array | None) -> Stage:
-    # the state's part P x - 2 Q A' c of what comes in, c received; passed on is S times x (Q = None) or the state's part
-    xp, n = namespace(P), tier.grid.phases
+    # the state's part is P x - 2 Q A' c, c received; passed on is S times x (Q = None) or times the state's part
+    xp = namespace(P)
     into = -2 * adjoint(tier.A) if Q is None else -2 * Q @ adjoint(tier.A)
     state = P if i == 0 else xp.concat([P, into], axis=-1)
     received = None if i == 0 else tier.grid
