@@ -1,5 +1,78 @@
-"""Explicit layers: forward and its vjp, side by side."""
+"""Explicit layers: forward and its vjp, side by side, and records of them that compose."""
 
 from .affine import affine, affine_vjp, affine_vjp_params
+from .conv import conv2d, conv2d_vjp, conv2d_vjp_params
+from .norm import batch_moments, batch_norm, batch_norm_through_moments_vjp, batch_norm_vjp, running_moments
+from .pool import (
+    average_pool,
+    average_pool_vjp,
+    global_average_pool,
+    global_average_pool_vjp,
+    max_pool,
+    max_pool_vjp,
+)
+from .rearrange import dropout, dropout_vjp, flatten, flatten_vjp, shortcut, shortcut_vjp
+from .records import (
+    Activate,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    Linearized,
+    MaxPool,
+    Pull,
+    Scale,
+    Sequential,
+    Shortcut,
+    Sum,
+    basic_block,
+    residual,
+)
 
-__all__ = ["affine", "affine_vjp", "affine_vjp_params"]
+__all__ = [
+    "Activate",
+    "Affine",
+    "AveragePool",
+    "BatchNorm",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool",
+    "Layer",
+    "Linearized",
+    "MaxPool",
+    "Pull",
+    "Scale",
+    "Sequential",
+    "Shortcut",
+    "Sum",
+    "affine",
+    "affine_vjp",
+    "affine_vjp_params",
+    "average_pool",
+    "average_pool_vjp",
+    "basic_block",
+    "batch_moments",
+    "batch_norm",
+    "batch_norm_through_moments_vjp",
+    "batch_norm_vjp",
+    "conv2d",
+    "conv2d_vjp",
+    "conv2d_vjp_params",
+    "dropout",
+    "dropout_vjp",
+    "flatten",
+    "flatten_vjp",
+    "global_average_pool",
+    "global_average_pool_vjp",
+    "max_pool",
+    "max_pool_vjp",
+    "residual",
+    "running_moments",
+    "shortcut",
+    "shortcut_vjp",
+]

@@ -8,8 +8,8 @@ from ..errors import ShapeError
 __all__ = ["affine", "affine_vjp", "affine_vjp_params"]
 
 
-def affine(x: Array, U: Array, b: Array) -> Array:
-    """U x + b for every row: (batch, d), (n, d), (n,) to (batch, n).
+def affine(x: Array, U: Array, b: Array | None = None) -> Array:
+    """U x + b for every row: (batch, d), (n, d), (n,) to (batch, n); b = 0 if left out.
 
     Examples
     --------
@@ -17,10 +17,11 @@ def affine(x: Array, U: Array, b: Array) -> Array:
     >>> affine(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
     array([[16.]])
     """
-    if x.ndim != 2 or U.ndim != 2 or x.shape[1] != U.shape[1] or tuple(b.shape) != (U.shape[0],):
-        shapes = ", ".join(str(tuple(array.shape)) for array in (x, U, b))
+    if x.ndim != 2 or U.ndim != 2 or x.shape[1] != U.shape[1] or (b is not None and tuple(b.shape) != (U.shape[0],)):
+        shapes = ", ".join(str(tuple(array.shape)) for array in (x, U, b) if array is not None)
         raise ShapeError(f"x, U, b must have shapes (batch, d), (n, d), (n,); got {shapes}.")
-    return x @ namespace(x).matrix_transpose(U) + b
+    y = x @ namespace(x).matrix_transpose(U)
+    return y if b is None else y + b
 
 
 def affine_vjp(x: Array, U: Array, dy: Array) -> tuple[Array, Array, Array]:

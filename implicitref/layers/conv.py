@@ -1,0 +1,188 @@
+r"""Two-dimensional convolution (correlation, as every deep-learning framework has it) and its adjoints.
+
+    y[o, r, q] = b[o] + sum_{c, i, j} weight[o, c, i, j] x[c, s r + i - p, s q + j - p]
+
+with stride s and padding p; x is zero outside the image, or periodic.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, namespace
+from ..errors import HypothesisError, ShapeError
+from .windows import (
+    Pair,
+    batch_first,
+    batch_last,
+    columns,
+    dilated,
+    fitting,
+    floating,
+    folded,
+    images,
+    pair,
+    same_shape,
+    wrapped,
+)
+
+__all__ = ["conv2d", "conv2d_vjp", "conv2d_vjp_params"]
+
+MODES = ("zeros", "circular")
+FEW = 16  # a matrix product over fewer inner terms than this moves its result more often than it multiplies
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    padding_mode: str = "zeros",
+) -> Array:
+    r"""The convolution of the module's first lines; the height is (h + 2 p - kh) // s + 1, the width likewise.
+
+    Parameters
+    ----------
+    x : array (batch, c, h, w)
+    weight : array (out, c, kh, kw)
+    bias : array (out,), optional
+    stride, padding : int or (int, int)
+        s >= 1 and p >= 0, for rows and columns.
+    padding_mode : "zeros" or "circular"
+        Circular padding repeats the image and needs p <= h, w.
+
+    Returns
+    -------
+    array (batch, out, h', w'), in memory with the batch last: the fast order for the next layer
+
+    Raises
+    ------
+    TypeError, ShapeError, HypothesisError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)), padding=1)[0, 0]
+    array([[1., 2., 2., 1.],
+           [2., 4., 4., 2.],
+           [2., 4., 4., 2.],
+           [1., 2., 2., 1.]])
+    """
+    x, weight = images("x", x), floating("weight", weight)
+    at = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, padding_mode)
+    y = _correlate(_padded(x, at), weight, at.start, at.stride, at.out)
+    if bias is not None:
+        y += same_shape("bias", bias, (weight.shape[0],))[:, None, None, None]
+    return batch_first(y)
+
+
+def conv2d_vjp(
+    shape: tuple[int, ...],
+    weight: Array,
+    dy: Array,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    padding_mode: str = "zeros",
+) -> Array:
+    """Gradient of ``<dy, conv2d(x)>`` with respect to x of `shape`, which the map, being affine, does not depend on."""
+    # y_r = sum_i w_i x_(s r + i - p), hence dx_a = sum_i w_i dy_r over s r = a + p - i. With s - 1 zeros behind every
+    # entry, e_(s r) = dy_r, and the kernel turned round, i' = k - 1 - i, this is again a correlation:
+    #   dx_a = sum_i' w_(k-1-i') e_(a + p - (k - 1) + i').
+    # A periodic x is padded first: the adjoint of padding folds the border back.
+    weight = floating("weight", weight)
+    at = _geometry(tuple(shape), tuple(weight.shape), stride, padding, padding_mode)
+    dy = same_shape("dy", dy, (shape[0], weight.shape[0], *at.out))
+    turned = namespace(weight).permute_dims(namespace(weight).flip(weight, axis=(2, 3)), (1, 0, 2, 3))
+    start = -at.start[0] - (at.kernel[0] - 1), -at.start[1] - (at.kernel[1] - 1)
+    du = _correlate(dilated(batch_last(dy), at.stride), turned, start, (1, 1), at.size)
+    return batch_first(folded(du, at.wrap))
+
+
+def conv2d_vjp_params(
+    x: Array,
+    kernel: Pair,
+    dy: Array,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    padding_mode: str = "zeros",
+) -> tuple[Array, Array]:
+    """Gradients of ``<dy, conv2d(x)>``, summed over the batch, with respect to the weight (kernel: kh, kw) and bias."""
+    # y = sum_i w_i S_i with the matrices S_i of the forward pass, (out, kw c) times (kw c, h' w' batch):
+    #   <dy, w_i S_i> = <dy S_i', w_i>,   <dy, b 1'> = <dy 1, b>.
+    x = images("x", x)
+    xp, channels, filters = namespace(x), x.shape[1], dy.shape[1]
+    at = _geometry(tuple(x.shape), (filters, channels, *kernel), stride, padding, padding_mode)
+    dy = _matrix(batch_last(same_shape("dy", dy, (x.shape[0], filters, *at.out))))
+    factors = _factors(_padded(x, at), at.kernel, at.start, at.stride, at.out)
+    flat = xp.concat([dy @ xp.matrix_transpose(S) for S in factors], axis=1)
+    dweight = xp.permute_dims(xp.reshape(flat, (filters, *at.kernel, channels)), (0, 3, 1, 2))
+    return dweight, xp.sum(dy, axis=1)
+
+
+def known_mode(mode: str) -> None:
+    """HypothesisError unless `mode` is a padding mode."""
+    if mode not in MODES:
+        raise HypothesisError(f"padding_mode must be one of {', '.join(MODES)}; got {mode!r}.")
+
+
+class _Geometry(NamedTuple):
+    kernel: Pair
+    stride: Pair
+    start: Pair  # where the first window begins, in the array that is correlated
+    wrap: Pair  # periodic padding that this array has
+    size: Pair  # of this array
+    out: Pair
+
+
+def _geometry(
+    shape: tuple[int, ...], weight: tuple[int, ...], stride: int | Pair, padding: int | Pair, mode: str
+) -> _Geometry:
+    if len(weight) != 4 or weight[1] != shape[1] or min(weight) < 1:
+        raise ShapeError(
+            f"weight must have shape (out, {shape[1]}, kh, kw) for x with {shape[1]} channels (there are no groups); "
+            f"got {weight}."
+        )
+    s, p = pair("stride", stride, 1), pair("padding", padding, 0)
+    known_mode(mode)
+    size, kernel = (shape[2], shape[3]), (weight[2], weight[3])
+    if mode == "circular" and (p[0] > size[0] or p[1] > size[1]):
+        raise HypothesisError(f"padding must not exceed the image {size[0]} x {size[1]} if circular; got {padding!r}.")
+    whole = size[0] + 2 * p[0], size[1] + 2 * p[1]
+    fitting(kernel, whole, "padded image")
+    out = (whole[0] - kernel[0]) // s[0] + 1, (whole[1] - kernel[1]) // s[1] + 1
+    if mode == "circular":
+        return _Geometry(kernel, s, (0, 0), p, whole, out)
+    return _Geometry(kernel, s, (-p[0], -p[1]), (0, 0), size, out)
+
+
+def _padded(x: Array, at: _Geometry) -> Array:
+    return wrapped(batch_last(x), at.wrap)
+
+
+def _correlate(u: Array, weight: Array, start: Pair, stride: Pair, out: Pair) -> Array:
+    # sum_i w_i S_i: one large product for every row of the kernel
+    xp = namespace(u, weight)
+    factors = _factors(u, (weight.shape[2], weight.shape[3]), start, stride, out)
+    filters, channels, kh, kw = weight.shape
+    flat = xp.reshape(xp.permute_dims(weight, (0, 2, 3, 1)), (filters, kh * kw * channels))
+    width = flat.shape[1] // len(factors)
+    y = flat[:, :width] @ factors[0]
+    for i in range(1, len(factors)):
+        y += flat[:, i * width : (i + 1) * width] @ factors[i]
+    return xp.reshape(y, (filters, *out, u.shape[3]))
+
+
+def _factors(u: Array, kernel: Pair, start: Pair, stride: Pair, out: Pair) -> list[Array]:
+    # S_i[(j, c), (r, q, batch)] = u[c, start + s r + i, start + s q + j]: rows of `columns`, no copies for s = 1
+    last = stride[0] * (out[0] - 1) + 1
+    S = columns(u, kernel[1], start, last + kernel[0] - 1, out[1], stride[1])
+    rows = [_matrix(S[:, i : i + last : stride[0], :, :]) for i in range(kernel[0])]
+    return [namespace(u).concat(rows, axis=0)] if S.shape[0] < FEW else rows
+
+
+def _matrix(u: Array) -> Array:
+    return namespace(u).reshape(u, (u.shape[0], u.shape[1] * u.shape[2] * u.shape[3]))
