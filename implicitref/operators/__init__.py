@@ -4,5 +4,16 @@ from .conv import MonotoneConv, zero_padded
 from .dense import MonotoneDense
 from .fourier import FourierMap
 from .linear import DenseMap, Transpose
+from .strided import StridedMap, alias_inverse, strided_convolution
 
-__all__ = ["DenseMap", "FourierMap", "MonotoneConv", "MonotoneDense", "Transpose", "zero_padded"]
+__all__ = [
+    "DenseMap",
+    "FourierMap",
+    "MonotoneConv",
+    "MonotoneDense",
+    "StridedMap",
+    "Transpose",
+    "alias_inverse",
+    "strided_convolution",
+    "zero_padded",
+]
