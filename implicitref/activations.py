@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy, zeros
+from .arrays import Array, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -178,7 +178,7 @@ def _absolute(u: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    return namespace(x).maximum(x, zeros(x.shape, x))  # on NumPy twice as fast as with the number 0
+    return namespace(x).maximum(x, namespace(x).zeros_like(x))  # on NumPy twice as fast as with the number 0
 
 
 def _step(x: Array) -> Array:
@@ -210,12 +210,11 @@ relu = Activation("relu", _relu, _step, _relu_f, _relu_root, alpha_free=True)
 
 
 def _leaky(x: Array, a: float) -> Array:
-    return namespace(x).where(x > 0, x, a * x)
+    return namespace(x).maximum(x, a * x)  # a <= 1; on NumPy ten times as fast as a choice by x > 0
 
 
 def _leaky_slope(x: Array, a: float) -> Array:
-    xp = namespace(x)
-    return xp.where(x > 0, xp.ones_like(x), xp.full_like(x, a))
+    return namespace(x).maximum(_step(x), a)
 
 
 def _leaky_f(z: Array, a: float) -> Array:
@@ -489,11 +488,29 @@ class ZeroBorder:
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u: the inner reflection inside, -u on the border."""
         inner = self.inner.reflection(alpha)
-        return lambda u: namespace(u).where(self._inside(u), inner(u), -u)
+        return lambda u: self._with_border(inner(u), -1.0, u)
 
     def _mask(self, x: Array, values: Array) -> Array:
-        xp = namespace(values)
-        return xp.where(self._inside(x), values, xp.zeros_like(values))
+        return self._with_border(values, 0.0, x)
+
+    def _with_border(self, values: Array, factor: float, x: Array) -> Array:
+        """`values` inside, ``factor * x`` on the border."""
+        xp, inside = namespace(values), self._inside(x)
+        if type(values) is not np.ndarray or not values.flags.writeable or values is x:
+            return xp.where(inside, values, factor * x if factor else xp.zeros_like(values))
+        # a fresh array, nobody else holds it: a tenth of the entries, whatever their order in memory
+        for strip, source in zip(self._strips(values), self._strips(x), strict=True):
+            strip[...] = factor * source if factor else 0.0
+        return values
+
+    def _strips(self, x: np.ndarray) -> list[np.ndarray]:
+        """Views of the four sides of every image."""
+        strips, w, start = [], self.width, 0
+        for c, h, columns in self.shapes or (x.shape[1:],):
+            tier = x if self.shapes is None else x[:, start : start + c * h * columns].reshape(-1, c, h, columns)
+            strips += [tier[:, :, :w], tier[:, :, h - w :], tier[..., :w], tier[..., columns - w :]]
+            start += c * h * columns
+        return strips
 
     def _inside(self, x: Array) -> Array:
         xp = namespace(x)

@@ -126,7 +126,7 @@ def norm(x: Array) -> Array:
 def total_norm(x: Array) -> float:
     """Euclidean norm of the whole array, as a Python number."""
     if type(x) is np.ndarray:
-        flat = x.ravel()
+        flat = x.ravel(order="K")  # states may lie in memory with the batch last
         length = math.sqrt(np.dot(flat, flat))
     else:
         length = float(namespace(x).linalg.vector_norm(x))
@@ -144,7 +144,8 @@ def _tiny(x: Array) -> float:
 def inner(x: Array, y: Array) -> Array:
     """The inner product of two whole arrays of one shape, as a 0-d array."""
     if type(x) is np.ndarray:
-        return np.asarray(np.vdot(x, y))
+        order: Any = "K" if x.strides == y.strides else "C"
+        return np.asarray(np.vdot(x.ravel(order=order), y.ravel(order=order)))
     return namespace(x, y).sum(x * y)
 
 
@@ -320,6 +321,6 @@ def owned(x: Array) -> Array:
     """A copy of `x` that nobody else can write to; on NumPy it is marked read-only."""
     if type(x) is not np.ndarray:
         return namespace(x).asarray(x, copy=True)
-    copy = x.copy()
+    copy = x.copy(order="K")  # the memory order is part of what makes a solve fast
     copy.flags.writeable = False
     return copy
