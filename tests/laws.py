@@ -6,6 +6,7 @@ that the checks see them. A new operator that registers in OPERATORS gets every 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -97,17 +98,92 @@ def _from_singular_weight(to: Callable[[Any], Any]) -> Any:
     return operators.MonotoneDense.from_weight(to(_singular_weight()), 0.9)
 
 
+def kernels(
+    n: int = 2,
+    A: tuple[int, int] = (3, 3),
+    B: tuple[int, int] = (3, 3),
+    m: float = 0.5,
+    size: tuple[int, int] = (4, 4),
+    seed: int = 0,
+    **scales: float,
+) -> dict[str, Any]:
+    """Random parameters of a MonotoneConv with kernels of these sides."""
+    rng, sides = np.random.default_rng(seed), {"A": A, "B": B}
+    drawn = {name: rng.normal(size=(n, n, *k)) / (n * k[0] * k[1]) ** 0.5 for name, k in sides.items()}
+    return drawn | {"m": m, "size": size, **scales}
+
+
+def conv(to: Callable[[Any], Any], A: Any, B: Any, m: float, size: tuple[int, int], **scales: float) -> Any:
+    """MonotoneConv in the backend's arrays."""
+    return operators.MonotoneConv(to(A), to(B), m, size, **{name: to(value) for name, value in scales.items()})
+
+
+for _name, _params in {
+    "conv": kernels(seed=20),
+    "conv with g": kernels(seed=21, g=1.7),
+    "conv with h": kernels(seed=22, h=-0.8),
+    "conv 3 x 5 with g and h": kernels(size=(3, 5), seed=23, g=0.6, h=1.3),
+    "conv g = 0": kernels(n=1, seed=24, g=0.0),
+    "conv 5 x 7": kernels(n=1, size=(5, 7), seed=25),
+    "conv 6 x 4, kernels of 4 and 2": kernels(size=(6, 4), A=(4, 4), B=(2, 2), seed=26, m=0.1),
+    "conv, kernels of 1": kernels(size=(2, 3), A=(1, 1), B=(1, 1), seed=27),
+    "conv, kernels of 5 x 4 and 1 x 3": kernels(n=1, size=(6, 5), A=(5, 4), B=(1, 3), seed=28, g=0.9),
+    "conv 3 x 2, kernels beyond the image": kernels(size=(3, 2), A=(5, 5), B=(7, 4), seed=29, h=0.7),
+    "conv 1 x 1": kernels(n=3, size=(1, 1), seed=30, g=1.1, h=1.2),
+    "conv 1 x 6": kernels(size=(1, 6), A=(1, 3), seed=31, m=2.0),
+    "conv 65 x 1": kernels(n=1, size=(65, 1), A=(3, 1), B=(2, 1), seed=32),
+}.items():
+    operator(_name)(lambda to, params=_params: conv(to, **params))
+
+# A new class of operators: its definition from W and the parameters here, and one entry a case in OPERATORS.
+WEIGHTS: dict[type, Callable[[Any], Callable[..., np.ndarray]]] = {
+    operators.MonotoneDense: lambda W: oracles.dense_weight,
+    operators.MonotoneConv: lambda W: functools.partial(oracles.conv_weight, size=W.size),
+}
+
+
+def entries(value: Any) -> list[Any]:
+    """The arrays of a parameter: itself, or those of the list that it is."""
+    return value if isinstance(value, list) else [value]
+
+
+def each(function: Callable[[Any], Any], value: Any) -> Any:
+    """`function` of every array of a parameter."""
+    return [function(entry) for entry in value] if isinstance(value, list) else function(value)
+
+
+def moved(W: Any, to: Callable[[Any], Any]) -> Any:
+    """W with its parameters in other arrays."""
+    return W.replace(**{name: each(to, p) for name, p in W.params.items()})
+
+
+def count(W: Any) -> int:
+    """Entries of a state."""
+    return int(np.prod(W.state_shape))
+
+
+def flat(z: Any) -> np.ndarray:
+    """States as rows (batch, entries)."""
+    return np.asarray(z).reshape(len(z), -1)
+
+
 def definition(W: Any, backend: Backend) -> tuple[np.ndarray, dict[str, Any]]:
     """W as a matrix from its parameters by the oracle, and the parameters in NumPy float64."""
-    params = {name: backend.numpy(p).astype(np.float64) for name, p in W.params.items()} | {"m": W.m}
-    return oracles.dense_weight(**params), params
+    params = {name: each(lambda x: backend.numpy(x).astype(np.float64), p) for name, p in W.params.items()}
+    params |= {"m": W.m}
+    return WEIGHTS[type(W)](W)(**params), params
 
 
-def states(backend: Backend, n: int, batch: int = 3, seed: int = 11) -> tuple[np.ndarray, np.ndarray]:
+def states(backend: Backend, shape: tuple[int, ...], batch: int = 3, seed: int = 11) -> tuple[np.ndarray, np.ndarray]:
     """Two batches of states, rounded to the backend's dtype but held in NumPy float64."""
     rng = np.random.default_rng(seed)
-    draw = lambda: backend.numpy(backend(rng.normal(size=(batch, n)))).astype(np.float64)  # noqa: E731
+    draw = lambda: backend.numpy(backend(rng.normal(size=(batch, *shape)))).astype(np.float64)  # noqa: E731
     return draw(), draw()
+
+
+def applied(matvec: Callable[[Any], Any], x: np.ndarray, backend: Backend) -> np.ndarray:
+    """The image of a batch under a map of the backend's arrays, as rows in float64."""
+    return flat(backend.numpy(matvec(backend(x)))).astype(np.float64)
 
 
 def symmetric(M: np.ndarray) -> np.ndarray:
@@ -122,20 +198,20 @@ def symmetric(M: np.ndarray) -> np.ndarray:
 def check_dense_equality(W: Any, backend: Backend) -> None:
     """matvec, rmatvec and to_dense are W as its definition has it."""
     M, _ = definition(W, backend)
-    z, y = states(backend, W.size)
+    z, y = states(backend, W.state_shape)
     for actual, desired in (
-        (W.to_dense(), M),
-        (W.matvec(backend(z)), z @ M.T),
-        (W.rmatvec(backend(y)), y @ M),
+        (backend.numpy(W.to_dense()), M),
+        (applied(W.matvec, z, backend), flat(z) @ M.T),
+        (applied(W.rmatvec, y, backend), flat(y) @ M),
     ):
-        assert_close(backend.numpy(actual), desired, scale=size(M) * size(z, y) * W.size, tol=16 * backend.eps)
+        assert_close(actual, desired, scale=size(M) * size(z, y) * count(W), tol=16 * backend.eps)
 
 
 def check_dot(W: Any, backend: Backend) -> None:
     """<W z, y> = <z, W'y>."""
-    z, y = states(backend, W.size)
-    left = (backend.numpy(W.matvec(backend(z))).astype(float) * y).sum()
-    right = (z * backend.numpy(W.rmatvec(backend(y))).astype(float)).sum()
+    z, y = states(backend, W.state_shape)
+    left = (applied(W.matvec, z, backend) * flat(y)).sum()
+    right = (flat(z) * applied(W.rmatvec, y, backend)).sum()
     scale = np.linalg.norm(z) * np.linalg.norm(y) * size(definition(W, backend)[0])
     assert_close(left, right, scale=scale, tol=32 * backend.eps)
 
@@ -143,68 +219,107 @@ def check_dot(W: Any, backend: Backend) -> None:
 def check_resolvent(W: Any, backend: Backend) -> None:
     """(I + alpha (I - W)) V u = u, and the same for the transposes."""
     M, _ = definition(W, backend)
-    G, (u, _) = np.eye(W.size) - M, states(backend, W.size)
+    n, (u, _) = count(W), states(backend, W.state_shape)
     for alpha in (0.05, 1.0, 7.0):
-        V, shifted = W.resolvent(alpha), np.eye(W.size) + alpha * G
+        V, shifted = W.resolvent(alpha), np.eye(n) + alpha * (np.eye(n) - M)
         tol = 64 * backend.eps * np.linalg.cond(shifted)
-        for image, matrix in ((V.matvec(backend(u)), shifted), (V.rmatvec(backend(u)), shifted.T)):
-            assert_close(backend.numpy(image).astype(float) @ matrix.T, u, scale=size(u) * W.size, tol=tol)
+        for matvec, matrix in ((V.matvec, shifted), (V.rmatvec, shifted.T)):
+            assert_close(applied(matvec, u, backend) @ matrix.T, flat(u), scale=size(u) * n, tol=tol)
 
 
 def check_cayley(W: Any, backend: Backend) -> None:
     """2 V - I = (I - alpha G)(I + alpha G)^-1, nonexpansive; and its transpose."""
     M, _ = definition(W, backend)
-    G, (u, _) = np.eye(W.size) - M, states(backend, W.size)
+    n, (u, _) = count(W), states(backend, W.state_shape)
+    G = np.eye(n) - M
     for alpha in (0.05, 1.0, 7.0):
         C = W.resolvent(alpha).cayley()
-        desired = (np.eye(W.size) - alpha * G) @ np.linalg.inv(np.eye(W.size) + alpha * G)
+        desired = (np.eye(n) - alpha * G) @ np.linalg.inv(np.eye(n) + alpha * G)
         tol = 64 * backend.eps * (1 + alpha * np.linalg.norm(G, 2))
-        assert_close(backend.numpy(C.matvec(backend(u))), u @ desired.T, scale=size(u) * W.size, tol=tol)
-        assert_close(backend.numpy(C.rmatvec(backend(u))), u @ desired, scale=size(u) * W.size, tol=tol)
+        assert_close(applied(C.matvec, u, backend), flat(u) @ desired.T, scale=size(u) * n, tol=tol)
+        assert_close(applied(C.rmatvec, u, backend), flat(u) @ desired, scale=size(u) * n, tol=tol)
         assert np.linalg.norm(desired, 2) < 1
 
 
 def check_monotone(W: Any, backend: Backend) -> None:
     """The symmetric part of I - W is at least m I."""
-    G = np.eye(W.size) - backend.numpy(W.to_dense()).astype(float)
-    assert np.linalg.eigvalsh(symmetric(G))[0] >= W.m - 16 * backend.eps * W.size * size(G)
+    G = np.eye(count(W)) - backend.numpy(W.to_dense()).astype(float)
+    assert np.linalg.eigvalsh(symmetric(G))[0] >= W.m - 16 * backend.eps * count(W) * size(G)
+
+
+def check_monotonicity(W: Any, backend: Backend) -> None:
+    """monotonicity() is the smallest eigenvalue of the symmetric part of I - W, and at least m."""
+    G = np.eye(count(W)) - definition(W, backend)[0]
+    smallest, scale = np.linalg.eigvalsh(symmetric(G))[0], size(G) * count(W)
+    assert_close(W.monotonicity(), smallest, scale=scale, tol=32 * backend.eps)
+    assert W.monotonicity() >= W.m - 32 * backend.eps * scale
 
 
 def check_lipschitz(W: Any, backend: Backend) -> None:
     """lipschitz() is ||I - W||_2 of the dense matrix."""
-    G = np.eye(W.size) - definition(W, backend)[0]
-    assert_close(W.lipschitz(), np.linalg.svd(G, compute_uv=False)[0], scale=size(G) * W.size, tol=32 * backend.eps)
+    G = np.eye(count(W)) - definition(W, backend)[0]
+    assert_close(W.lipschitz(), np.linalg.svd(G, compute_uv=False)[0], scale=size(G) * count(W), tol=32 * backend.eps)
+
+
+def check_magnitude(W: Any, backend: Backend) -> None:
+    """magnitude() is at least |W| entry by entry, and frobenius() at least its norm: what the certificates rest on."""
+    M, (z, _) = definition(W, backend)[0], states(backend, W.state_shape)
+    magnitude, slack = backend.numpy(W.magnitude().to_dense()).astype(float), 32 * backend.eps * size(M) * count(W)
+    assert (magnitude >= np.abs(M) - slack).all()
+    assert W.frobenius() >= np.linalg.norm(magnitude, 2) - slack * count(W)
+    product = applied(W.magnitude().matvec, np.abs(z), backend)
+    assert_close(
+        product, flat(np.abs(z)) @ magnitude.T, scale=size(magnitude) * size(z) * count(W), tol=16 * backend.eps
+    )
+
+
+def check_spectral_blocks(W: Any, backend: Backend) -> None:
+    """The blocks are as many and as large as said, and the singular values of I - W are those of the blocks' I - W."""
+    blocks = backend.numpy(W.spectral_blocks())
+    assert blocks.shape == (W.spectral_shape[0], *[W.spectral_shape[1]] * 2)
+    of = lambda M: np.linalg.svd(np.eye(M.shape[-1]) - M, compute_uv=False).ravel()  # noqa: E731
+    desired, found = of(definition(W, backend)[0]), of(blocks)
+    nearest = np.abs(desired[:, None] - found[None]).min(axis=1)  # a block stands for its conjugate too
+    assert_close(nearest, np.zeros_like(desired), scale=size(desired) * count(W), tol=32 * backend.eps)
 
 
 def check_vjp(W: Any, backend: Backend) -> None:
     """vjp is the derivative of <dy, W z> with respect to every parameter: by complex steps of the definition."""
     _, params = definition(W, backend)
-    z, dy = states(backend, W.size)
+    z, dy = states(backend, W.state_shape)
     grads = W.vjp(backend(z), backend(dy))
-    desired = oracles.weight_gradient(dy.T @ z, params)
+    desired = oracles.weight_gradient(flat(dy).T @ flat(z), params, WEIGHTS[type(W)](W))
     assert set(grads) == set(W.params)
-    for name, gradient in grads.items():
-        assert_close(
-            backend.numpy(gradient), desired[name], scale=size(desired[name], z, dy) * W.size, tol=64 * backend.eps
-        )
+    for name in grads:
+        for gradient, wanted in zip(entries(grads[name]), entries(desired[name]), strict=True):
+            scale = size(wanted, z, dy) * count(W)
+            assert_close(backend.numpy(gradient), wanted, scale=scale, tol=64 * backend.eps)
 
 
 def check_vjp_taylor(W: Any, backend: Backend) -> None:
     """f(p + t d) - f(p) - t <grad, d> falls like t^2 for every parameter, f = <dy, W(p) z>."""
     _, params = definition(W, backend)
-    z, dy = states(backend, W.size)
+    z, dy = states(backend, W.state_shape)
     grads = W.vjp(backend(z), backend(dy))
     rng = np.random.default_rng(5)
 
     def value(**changed: Any) -> float:
-        moved = W.replace(**{name: backend(p) for name, p in changed.items()})
-        return float((dy * backend.numpy(moved.matvec(backend(z)))).sum())
+        other = W.replace(**{name: each(backend, p) for name, p in changed.items()})
+        return float((dy * backend.numpy(other.matvec(backend(z)))).sum())
 
     for name in W.params:
-        direction = np.abs(rng.normal(size=np.shape(params[name]))) * 0.3  # upwards: g = 0 has no other side
-        slope = float((backend.numpy(grads[name]) * direction).sum())
-        first, second = (abs(value(**{name: params[name] + t * direction}) - value() - t * slope) for t in (1e-2, 1e-4))
-        assert second <= first / 5000 + 1e-12 * size(z, dy) ** 2, f"{name}: remainders {first:.2e}, {second:.2e}"
+        upwards = lambda p: np.abs(rng.normal(size=np.shape(p))) * 0.3  # noqa: E731  (g = 0 has no other side)
+        direction = each(upwards, params[name])
+        pairs = list(zip(entries(grads[name]), entries(direction), strict=True))
+        slope = sum(float((backend.numpy(gradient) * d).sum()) for gradient, d in pairs)
+
+        def remainder(t: float, name: str = name, direction: Any = direction, slope: float = slope) -> float:
+            at = [p + t * d for p, d in zip(entries(params[name]), entries(direction), strict=True)]
+            return abs(value(**{name: at if isinstance(params[name], list) else at[0]}) - value() - t * slope)
+
+        first, second = remainder(1e-2), remainder(1e-4)
+        rounding = 1e-12 * size(z, dy) ** 2 * max(1.0, count(W) / 16)
+        assert second <= first / 5000 + rounding, f"{name}: remainders {first:.2e}, {second:.2e}"
 
 
 def check_round_trip(W: Any, backend: Backend) -> None:
@@ -212,10 +327,12 @@ def check_round_trip(W: Any, backend: Backend) -> None:
     again = W.replace(**W.params)
     assert set(again.params) == set(W.params)
     np.testing.assert_array_equal(backend.numpy(again.to_dense()), backend.numpy(W.to_dense()))
-    doubled = W.replace(A=W.A * 2, m=W.m + 1)
+    doubled = W.replace(A=each(lambda p: p * 2, W.A), m=W.m + 1)
     assert doubled.m == W.m + 1
-    np.testing.assert_array_equal(backend.numpy(doubled.A), 2 * backend.numpy(W.A))
-    np.testing.assert_array_equal(backend.numpy(doubled.B), backend.numpy(W.B))
+    for name, factor in (("A", 2), ("B", 1)):
+        pairs = zip(entries(doubled.params[name]), entries(W.params[name]), strict=True)
+        for new, old in pairs:
+            np.testing.assert_array_equal(backend.numpy(new), factor * backend.numpy(old))
 
 
 OPERATOR_LAWS = {
@@ -227,6 +344,8 @@ OPERATOR_LAWS = {
         check_cayley,
         check_monotone,
         check_lipschitz,
+        check_magnitude,
+        check_spectral_blocks,
         check_vjp,
         check_round_trip,
     )
@@ -315,28 +434,56 @@ def check_subgradient(activation: Any) -> None:
 def problem(
     name: str = "relu", n: int = 4, m: float = 1.0, batch: int = 2, seed: int = 0, **scales: float
 ) -> tuple[Any, np.ndarray, Any]:
-    """An operator, an injection and an activation; redrawn until no pre-activation is within 1e-3 of a kink."""
+    """A dense operator, an injection and an activation; redrawn until no pre-activation is within 1e-3 of a kink."""
+    return _clear_of_kinks(
+        lambda seed: dense(np.asarray, **factors(n, m, seed, **scales)), ACTIVATIONS[name], batch, seed
+    )
+
+
+def conv_problem(
+    name: str = "relu", border: int | None = None, batch: int = 2, seed: int = 0, **shape: Any
+) -> tuple[Any, np.ndarray, Any]:
+    """`problem` with a MonotoneConv, `kernels` of that shape; with a border of zeros if one is given."""
+    activation = ACTIVATIONS[name] if border is None else activations.zero_border(ACTIVATIONS[name], border)
+    return _clear_of_kinks(lambda seed: conv(np.asarray, **kernels(seed=seed, **shape)), activation, batch, seed)
+
+
+def _clear_of_kinks(make: Callable[[int], Any], activation: Any, batch: int, seed: int) -> tuple[Any, np.ndarray, Any]:
     for attempt in itertools.count(seed, 1000):
-        W = dense(np.asarray, **factors(n, m, attempt, **scales))
-        b = np.random.default_rng(attempt + 1).normal(size=(batch, n)) * 1.5
-        z = ir.mon.equilibrium(W, b, ACTIVATIONS[name], tol=1e-8, max_iter=20000).z
-        if oracles.clear_of_kinks(name, z @ W.to_dense().T + b):
-            return W, b, ACTIVATIONS[name]
+        W = make(attempt)
+        b = np.random.default_rng(attempt + 1).normal(size=(batch, *W.state_shape)) * 1.5
+        z = ir.mon.equilibrium(W, b, activation, tol=1e-8, max_iter=20000).z
+        if oracles.clear_of_kinks(_name(activation), flat(z) @ W.to_dense().T + flat(b)):
+            return W, b, activation
     raise AssertionError("unreachable")
+
+
+def _name(activation: Any) -> str:
+    return repr(getattr(activation, "inner", activation))
+
+
+def sigma_of(activation: Any, W: Any) -> dict[str, Any]:
+    """The oracle's definition of an activation on flat states of W; a border of zeros included."""
+    if not isinstance(activation, activations.ZeroBorder):
+        return oracles.DEFINITIONS[repr(activation)]
+    (_, height, width), p = W.state_shape, activation.width
+    row, column = np.arange(height), np.arange(width)
+    inside = ((row >= p) & (row < height - p))[:, None] & ((column >= p) & (column < width - p))
+    return oracles.bordered(_name(activation), np.broadcast_to(inside, W.state_shape).ravel())
 
 
 def exact(W: Any, b: np.ndarray, activation: Any) -> np.ndarray:
     """The equilibrium to rounding, by the oracle's Newton steps."""
     start = ir.mon.equilibrium(W, b, activation, tol=1e-9, max_iter=50000).z
-    return oracles.newton_equilibria(W.to_dense(), b, repr(activation), start)
+    return oracles.newton_equilibria(W.to_dense(), flat(b), sigma_of(activation, W), flat(start)).reshape(b.shape)
 
 
 def check_fixed_point(W: Any, b: np.ndarray, activation: Any, alpha: float | None, tol: float) -> np.ndarray:
     """z = sigma(W z + b) to 1e-12, W and sigma by the oracles."""
     z = ir.mon.equilibrium(W, b, activation, alpha=alpha, tol=tol, max_iter=50000).z
     M, _ = definition(W, NUMPY)
-    desired = oracles.DEFINITIONS[repr(activation)]["sigma"](z @ M.T + b)
-    assert_close(z, desired, scale=size(z), tol=1e-12)
+    desired = sigma_of(activation, W)["sigma"](flat(z) @ M.T + flat(b))
+    assert_close(flat(z), desired, scale=size(z), tol=1e-12)
     return z
 
 
@@ -346,12 +493,14 @@ def check_gradients_dense(W: Any, b: np.ndarray, activation: Any, alpha: float |
     dz = np.random.default_rng(17).normal(size=z.shape)
     grads, _ = ir.mon.equilibrium_vjp(W, b, activation, z, dz, alpha=alpha, tol=tol, max_iter=50000)
     M, params = definition(W, NUMPY)
-    jac = oracles.DEFINITIONS[repr(activation)]["slope"](z @ M.T + b)
-    dpre = oracles.implicit_dpre(M, jac, dz)
-    desired = {"injection": dpre, **oracles.weight_gradient(dpre.T @ z, params)}
+    jac = sigma_of(activation, W)["slope"](flat(z) @ M.T + flat(b))
+    dpre = oracles.implicit_dpre(M, jac, flat(dz))
+    desired = {"injection": dpre.reshape(b.shape)}
+    desired |= oracles.weight_gradient(dpre.T @ flat(z), params, WEIGHTS[type(W)](W))
     assert set(grads) == set(desired)
-    for name, gradient in desired.items():
-        assert_close(grads[name], gradient, scale=size(gradient, z), tol=1e-11)
+    for name in desired:
+        for gradient, wanted in zip(entries(grads[name]), entries(desired[name]), strict=True):
+            assert_close(gradient, wanted, scale=size(wanted, z), tol=1e-11)
 
 
 def check_gradients_difference(W: Any, b: np.ndarray, activation: Any, alpha: float | None, tol: float) -> None:
@@ -361,20 +510,26 @@ def check_gradients_difference(W: Any, b: np.ndarray, activation: Any, alpha: fl
     dz = rng.normal(size=z.shape)
     grads, _ = ir.mon.equilibrium_vjp(W, b, activation, z, dz, alpha=alpha, tol=tol, max_iter=50000)
     _, params = definition(W, NUMPY)
+    weight, sigma = WEIGHTS[type(W)](W), sigma_of(activation, W)
 
-    def loss(injection: np.ndarray, **changed: Any) -> float:
-        M = oracles.dense_weight(**(params | changed))
-        return float((dz * oracles.newton_equilibria(M, injection, repr(activation), z)).sum())
+    def loss(name: str, k: int, value: Any) -> float:
+        injection = value if name == "injection" else b
+        changed = {} if name == "injection" else {name: value}
+        if name != "injection" and isinstance(params[name], list):
+            changed = {name: [*params[name][:k], value, *params[name][k + 1 :]]}
+        M = weight(**(params | changed))
+        return float((flat(dz) * oracles.newton_equilibria(M, flat(injection), sigma, flat(z))).sum())
 
-    for name, gradient in grads.items():
-        at = b if name == "injection" else np.asarray(params[name], dtype=float)
-        direction = rng.normal(size=at.shape)
-        direction /= max(np.linalg.norm(direction), 1e-3)
-        step = 2e-4 * min(1.0, W.m * 4)
-        along = loss if name == "injection" else lambda p, name=name: loss(b, **{name: p})
-        difference = oracles.central_difference(along, at, direction, step)
-        scale = float(np.linalg.norm(gradient)) + 1e-3
-        assert_close((gradient * direction).sum(), difference, scale=scale, tol=1e-7)
+    for name in grads:
+        at = entries(b if name == "injection" else params[name])
+        for k, (gradient, point) in enumerate(zip(entries(grads[name]), at, strict=True)):
+            direction = rng.normal(size=np.shape(point))
+            direction /= max(np.linalg.norm(direction), 1e-3)
+            step = 2e-4 * min(1.0, W.m * 4)
+            along = functools.partial(loss, name, k)
+            difference = oracles.central_difference(along, point, direction, step)
+            scale = float(np.linalg.norm(gradient)) + 1e-3
+            assert_close((gradient * direction).sum(), difference, scale=scale, tol=1e-7)
 
 
 def check_generator(method: str, inclusion: Any, alpha: float, u: np.ndarray, steps: int = 6) -> None:
@@ -404,25 +559,25 @@ def check_certificates(W: Any, b: np.ndarray, activation: Any, alpha: float, ste
     certificates = splitting.certificates
     z_star, M = exact(W, b, activation), definition(W, NUMPY)[0]
     inclusion = ir.mon.forward_inclusion(W, b, activation)
-    G, scale = np.eye(W.size) - M, size(z_star, b, M) / min(1.0, inclusion.m * alpha)
-    error = lambda z: np.linalg.norm(z - z_star, axis=1)  # noqa: E731
+    G, scale = np.eye(count(W)) - M, size(z_star, b, M) / min(1.0, inclusion.m * alpha)
+    error = lambda z: np.linalg.norm(flat(z - z_star), axis=1)  # noqa: E731
     u = np.random.default_rng(29).normal(size=b.shape) * 3
-    u_star = z_star + alpha * (M @ z_star.T).T - alpha * z_star + alpha * b
+    u_star = flat(z_star) + alpha * (flat(z_star) @ M.T) - alpha * flat(z_star) + alpha * flat(b)
     rho = splitting.rates.peaceman_rachford(G, alpha)
     for state in itertools.islice(splitting.peaceman_rachford(inclusion, alpha, u), steps):
         z, bound = certificates.distance(inclusion, alpha, state.u)
         check_never_violated(error(z), bound, scale)
         y, e = certificates.defect(inclusion, state.u)
-        check_never_violated(error(y), np.linalg.norm(e, axis=1) / inclusion.m, scale)
-        delta, S = y - z_star, symmetric(G)
-        check_never_violated(((delta @ S) * delta).sum(1), (e * delta).sum(1), scale**2)
+        check_never_violated(error(y), np.linalg.norm(flat(e), axis=1) / inclusion.m, scale)
+        delta, S = flat(y - z_star), symmetric(G)
+        check_never_violated(((delta @ S) * delta).sum(1), (flat(e) * delta).sum(1), scale**2)
         center, radius = certificates.ball(inclusion, alpha, state.u)
         check_never_violated(error(center), radius, scale)
         y, bound_y, bound_z = certificates.distance_from_state(inclusion, alpha, state.u)
         check_never_violated(error(y), bound_y, scale)
         check_never_violated(error(state.u), bound_z, scale)
         bound_u = certificates.distance_from_step(rho, u, state.u)
-        check_never_violated(np.linalg.norm(state.u - u_star, axis=1), bound_u, scale / (1 - rho))
+        check_never_violated(np.linalg.norm(flat(state.u) - u_star, axis=1), bound_u, scale / (1 - rho))
         u = state.u
 
 

@@ -184,22 +184,54 @@ def curvature(name: str, z: float) -> float:
 # W by its definition, and its derivatives by complex steps
 
 
-def dense_weight(A: Any, B: Any, m: Any, g: Any = None, h: Any = None) -> np.ndarray:
-    """(1 - m) I - [g/||A||^2] A'A + [h/||B||] (B - B'), entry by entry; analytic, so complex steps pass through."""
+def dense_weight(A: Any, B: Any, m: Any, g: Any = None, h: Any = None, norms_of: Any = None) -> np.ndarray:
+    """(1 - m) I - [g/||A||^2] A'A + [h/||B||] (B - B'), entry by entry; analytic, so complex steps pass through.
+
+    The norms are those of the pair `norms_of`, by default of A and B.
+    """
     A, B = np.asarray(A), np.asarray(B)
+    square_A, square_B = (np.square(p).sum() for p in norms_of or (A, B))
     gram = np.einsum("ki,kj->ij", A, A)
     skew = B - np.einsum("ij->ji", B)
     if g is not None:
-        gram = g * gram / np.einsum("ij,ij->", A, A)
+        gram = g * gram / square_A
     if h is not None:
-        skew = h * skew / np.sqrt(np.einsum("ij,ij->", B, B))
+        skew = h * skew / np.sqrt(square_B)
     return (1 - m) * np.identity(A.shape[0]) - gram + skew
 
 
-def weight_gradient(H: np.ndarray, params: dict[str, Any]) -> dict[str, np.ndarray]:
-    """d<H, W>/d(parameter) of every entry of every parameter, by complex steps: no cancellation, exact to eps."""
-    return {name: _complex_steps(lambda p, name=name: (H * dense_weight(**(params | {name: p}))).sum(), params[name])
+def correlation(kernel: Any, size: tuple[int, int]) -> np.ndarray:
+    """The matrix of ``(K z)_o(x) = sum k[o, i, d] z_i(x + d - (k - 1)//2)``, wrapped, one roll for each d; analytic."""
+    kernel = np.asarray(kernel)
+    (o, i, kh, kw), pixels = kernel.shape, np.arange(size[0] * size[1])
+    K = np.zeros((o, pixels.size, i, pixels.size), kernel.dtype)
+    for a, b in np.ndindex(kh, kw):
+        seen = np.roll(pixels.reshape(size), ((kh - 1) // 2 - a, (kw - 1) // 2 - b), axis=(0, 1)).ravel()
+        K[:, pixels, :, seen] += kernel[:, :, a, b]
+    return K.reshape(o * pixels.size, i * pixels.size)
+
+
+def conv_weight(A: Any, B: Any, m: Any, size: tuple[int, int], g: Any = None, h: Any = None) -> np.ndarray:
+    """`dense_weight` of two circular convolutions, with the norms of the kernels."""
+    A, B = np.asarray(A), np.asarray(B)
+    return dense_weight(correlation(A, size), correlation(B, size), m, g, h, norms_of=(A, B))
+
+
+def weight_gradient(
+    H: np.ndarray, params: dict[str, Any], weight: Callable[..., np.ndarray] = dense_weight
+) -> dict[str, Any]:
+    """d<H, W>/d(parameter) of every entry of every parameter, by complex steps: no cancellation, exact to eps.
+
+    A parameter that is a list of arrays has a list of gradients.
+    """
+    return {name: _complex_gradient(lambda p, name=name: (H * weight(**(params | {name: p}))).sum(), params[name])
             for name in params}  # fmt: skip
+
+
+def _complex_gradient(function: Callable[[Any], Any], at: Any) -> Any:
+    if not isinstance(at, list):
+        return _complex_steps(function, at)
+    return [_complex_steps(lambda p, k=k: function([*at[:k], p, *at[k + 1 :]]), entry) for k, entry in enumerate(at)]
 
 
 def _complex_steps(function: Callable[[Any], Any], at: Any, step: float = 1e-30) -> np.ndarray:
@@ -244,9 +276,22 @@ def nnls_equilibrium(W: np.ndarray, b: np.ndarray) -> np.ndarray:
     return scipy.optimize.nnls(R, scipy.linalg.solve_triangular(R, b, trans="T"))[0]
 
 
-def newton_equilibrium(W: np.ndarray, b: np.ndarray, name: str, start: np.ndarray) -> np.ndarray:
-    """z = sigma(W z + b) for one sample by semismooth Newton steps from a good start, to rounding."""
-    sigma, slope = DEFINITIONS[name]["sigma"], DEFINITIONS[name]["slope"]
+def bordered(name: str, inside: np.ndarray) -> dict[str, Any]:
+    """The definition of an activation that is held at zero wherever `inside` is False."""
+    entry = DEFINITIONS[name]
+    return entry | {
+        "sigma": lambda x: np.where(inside, entry["sigma"](x), 0.0),
+        "slope": lambda x: np.where(inside, entry["slope"](x), 0.0),
+    }
+
+
+def newton_equilibrium(W: np.ndarray, b: np.ndarray, name: str | dict[str, Any], start: np.ndarray) -> np.ndarray:
+    """z = sigma(W z + b) for one sample by semismooth Newton steps from a good start, to rounding.
+
+    sigma by its name in DEFINITIONS or as an entry like those.
+    """
+    entry = DEFINITIONS[name] if isinstance(name, str) else name
+    sigma, slope = entry["sigma"], entry["slope"]
     z = np.asarray(start, dtype=np.float64).copy()
     for _ in range(20):
         pre = W @ z + b
@@ -259,7 +304,7 @@ def newton_equilibrium(W: np.ndarray, b: np.ndarray, name: str, start: np.ndarra
     return z
 
 
-def newton_equilibria(W: np.ndarray, b: np.ndarray, name: str, start: np.ndarray) -> np.ndarray:
+def newton_equilibria(W: np.ndarray, b: np.ndarray, name: str | dict[str, Any], start: np.ndarray) -> np.ndarray:
     """`newton_equilibrium` for every row."""
     return np.stack([newton_equilibrium(W, row, name, z) for row, z in zip(b, start, strict=True)])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 from ..activations import Activation, ZeroBorder, zero_border
@@ -197,9 +198,9 @@ class MonotoneConv:
 def zero_padded(W: MonotoneConv, activation: Activation, width: int | None = None) -> ZeroBorder:
     r"""The activation whose border of zeros makes the circular W a zero-padded convolution inside [MON-Sec4.2-padding].
 
-    W reaches R = k - 1 pixels, k the side of the kernels of A and B, so nothing wraps around a border of p pixels
-    exactly when ``2 p >= k - 1``. The paper asks for (k - 1)/2 pixels with k the receptive field, which is the same
-    if k means the kernels of A and B.
+    A'A reaches k - 1 pixels, k the side of A's kernel, and B - B' reaches k//2, k the side of B's; nothing wraps around
+    a border of p pixels exactly when 2 p is at least both, which for kernels of one side is ``2 p >= k - 1``. The paper
+    asks for (k - 1)/2 pixels with k the receptive field: the same if k means the kernels of A and B.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def zero_padded(W: MonotoneConv, activation: Activation, width: int | None = Non
     Raises
     ------
     HypothesisError
-        2 p < k - 1. With p = 1, k = 5 the interior differs from the zero-padded operator by 0.2.
+        2 p is less. With p = 1, k = 5 the interior differs from the zero-padded operator by 0.2.
 
     Examples
     --------
@@ -221,14 +222,16 @@ def zero_padded(W: MonotoneConv, activation: Activation, width: int | None = Non
     >>> zero_padded(MonotoneConv(kernel, kernel, 1.0, (6, 6)), relu)
     zero_border(relu, 1)
     """
-    reach = max(side for K in (W.A, W.B) for side in K.shape[2:]) - 1
-    width = math.ceil(reach / 2) if width is None else width
-    if 2 * width < reach:
+    if not isinstance(W, MonotoneConv):
+        raise TypeError(f"W must be a MonotoneConv; got {type(W).__name__}.")
+    reach = max(*(side - 1 for side in W.A.shape[2:]), *(side // 2 for side in W.B.shape[2:]))
+    border = zero_border(activation, math.ceil(reach / 2) if width is None else width)
+    if 2 * border.width < reach:
         raise HypothesisError(
-            f"width must be at least {math.ceil(reach / 2)}, so that 2 width >= k - 1 for kernels of side "
-            f"k = {reach + 1} [MON-Sec4.2-padding]; got {width}, around which W would still wrap."
+            f"width must be at least {math.ceil(reach / 2)}, so that 2 width >= {reach}, as far as W reaches: k - 1 for "
+            f"kernels of side k [MON-Sec4.2-padding]; got {width}, around which W would still wrap."
         )
-    return zero_border(activation, width)
+    return border
 
 
 def kernel_of(name: str, K: Any, channels_in: int | None = None) -> Array:
@@ -244,10 +247,9 @@ def kernel_of(name: str, K: Any, channels_in: int | None = None) -> Array:
 def size_of(name: str, size: Any) -> tuple[int, int]:
     """(height, width) as two integers >= 1, refused by name otherwise."""
     try:
-        height, width = size
-        sides = int(height), int(width)
+        height, width = map(operator.index, size)
     except (TypeError, ValueError):
-        sides = (0, 0)
-    if min(sides) < 1 or sides != tuple(size):
+        height = width = 0
+    if min(height, width) < 1:
         raise HypothesisError(f"{name} must be (height, width), two integers >= 1; got {size!r}.")
-    return sides
+    return height, width

@@ -63,7 +63,8 @@ def product(D: Array, x: Array) -> Array:
     D : complex array (h//2 + 1, w, o, i)
     x : array (batch, i, h, w)
     """
-    return images(D @ spectrum(x), tuple(x.shape[2:]))
+    X = spectrum(x)
+    return images(like(X, D) @ X, tuple(x.shape[2:]))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -82,6 +83,12 @@ class FourierMap:
 
     D: Array
     size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if type(self.D) is np.ndarray:  # operators remember their maps: nobody may write to one through what it returns
+            D = self.D.view()
+            D.flags.writeable = False
+            object.__setattr__(self, "D", D)
 
     def matvec(self, x: Array) -> Array:
         """(batch, i, h, w) to (batch, o, h, w)."""

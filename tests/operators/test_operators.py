@@ -29,7 +29,8 @@ def test_law(check, name):
 
 @pytest.mark.parametrize("check", laws.OPERATOR_LAWS.values(), ids=laws.OPERATOR_LAWS)
 def test_law_on_every_backend(check, backend):
-    for name in ("with g and h", "n = 1"):
+    names = ["with g and h", "n = 1", "conv 3 x 5 with g and h"]
+    for name in names + ["conv, kernels of 5 x 4 and 1 x 3"] * (backend.name != "jax"):  # JAX compiles every shape
         check(OPERATORS[name](backend), backend)
 
 
@@ -41,31 +42,38 @@ def test_vjp_taylor_slope(name):
 @each
 def test_transpose_is_the_transpose_everywhere(name):
     W = OPERATORS[name](np.asarray)
-    T, (z, _) = ir.operators.Transpose(W), laws.states(laws.NUMPY, W.size)
+    T, (z, _) = ir.operators.Transpose(W), laws.states(laws.NUMPY, W.state_shape)
     for of in (lambda M: M, lambda M: M.resolvent(0.7), lambda M: M.resolvent(0.7).cayley(), lambda M: M.magnitude()):
         straight, crossed = of(W), of(T)
         np.testing.assert_array_equal(crossed.to_dense(), straight.to_dense().T)
-        np.testing.assert_array_equal(crossed.matvec(z), straight.rmatvec(z) if hasattr(straight, "rmatvec") else z)
-        assert_close(crossed.rmatvec(z), straight.matvec(z), scale=size(z), tol=1e-15 * 8)
-    assert (W.magnitude().to_dense() == np.abs(W.to_dense())).all()
+        np.testing.assert_array_equal(crossed.matvec(z), straight.rmatvec(z))
+        np.testing.assert_array_equal(crossed.rmatvec(z), straight.matvec(z))
 
 
 @each
 def test_caller_cannot_change_an_operator(name):
-    params = {key: np.array(value) for key, value in OPERATORS[name](np.asarray).params.items()}
-    W = ir.operators.MonotoneDense(**params, m=0.7)
+    params = {key: laws.each(np.array, value) for key, value in OPERATORS[name](np.asarray).params.items()}
+    W = OPERATORS[name](np.asarray).replace(**params, m=0.7)
     before, resolvent = W.to_dense().copy(), W.resolvent(1.0).to_dense().copy()
     for value in params.values():
-        value[...] = 99.0
+        for entry in laws.entries(value):
+            entry[...] = 99.0
     fresh = W.replace(m=0.7)
     for again in (W, fresh):
         np.testing.assert_array_equal(again.to_dense(), before)
         np.testing.assert_array_equal(again.resolvent(1.0).to_dense(), resolvent)
-    for held in (*W.params.values(), W.to_dense(), W.resolvent(1.0).to_dense()):
+    for held in (*(entry for value in W.params.values() for entry in laws.entries(value)), W.spectral_blocks()):
         with pytest.raises(ValueError, match="read-only"):
             held[...] = 0.0
     with pytest.raises(AttributeError):
         W.A = params["A"]
+
+
+@pytest.mark.parametrize("name", ["plain", "conv"])
+def test_the_factors_of_a_resolvent_are_read_only(name):
+    V = OPERATORS[name](np.asarray).resolvent(1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        (V.matrix if name == "plain" else V.D)[...] = 0.0
 
 
 @each
@@ -257,8 +265,8 @@ def test_states_must_be_floating_arrays(method):
     # integers would round W to integers, and nobody would know
     W = OPERATORS["plain"](np.asarray)
     name = "z" if method == "matvec" else "y"
-    for dtype in (int, bool, complex):
-        with pytest.raises(ir.HypothesisError, match=f"{name} must have a real floating dtype"):
+    for dtype in (int, bool, complex, np.float16):
+        with pytest.raises(ir.HypothesisError, match=f"{name} must be float32 or float64"):
             getattr(W, method)(np.ones((2, 4), dtype=dtype))
     with pytest.raises(TypeError, match=f"{name} must be an array; got list"):
         getattr(W, method)([[1.0] * 4])
