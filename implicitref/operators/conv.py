@@ -228,7 +228,7 @@ def zero_padded(W: MonotoneConv, activation: Activation, width: int | None = Non
     border = zero_border(activation, math.ceil(reach / 2) if width is None else width)
     if 2 * border.width < reach:
         raise HypothesisError(
-            f"width must be at least {math.ceil(reach / 2)}, so that 2 width >= {reach}, as far as W reaches: k - 1 for "
+            f"width must be at least {math.ceil(reach / 2)}, so that 2 width >= {reach}, the reach of W: k - 1 for "
             f"kernels of side k [MON-Sec4.2-padding]; got {width}, around which W would still wrap."
         )
     return border
