@@ -13,7 +13,7 @@ from typing import Any
 from ..activations import Activation, ZeroBorder, zero_border
 from ..arrays import Array, all_finite, alongside, checked, like, memoised, namespace, owned, positive
 from ..errors import HypothesisError, ShapeError
-from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient
+from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient, skew_part
 from .linear import batch_of, pair_of
 from .scales import check_normalised, normalised_vjp, scale_of, square
 
@@ -103,14 +103,10 @@ class MonotoneConv:
         return namespace(self.A).reshape(self._map().D, (-1, self.channels, self.channels))
 
     @memoised
-    def _factors(self) -> tuple[Array, Array]:
-        return blocks(self.A, self.size), blocks(self.B, self.size)
-
-    @memoised
     def _map(self) -> FourierMap:
         # one block at a time, Proposition 1 with * for ' [MON-EqB4]
-        DA, DB = self._factors()
-        gram, skew = adjoint(DA) @ DA, DB - adjoint(DB)
+        DA = blocks(self.A, self.size)
+        gram, skew = adjoint(DA) @ DA, blocks(skew_part(self.B), self.size)
         if self.g is not None:
             gram = gram * like(gram, self.g / square(self.A))
         if self.h is not None:

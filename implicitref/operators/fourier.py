@@ -17,7 +17,7 @@ import math
 import numpy as np
 import scipy.fft
 
-from ..arrays import Array, complex_like, eye, like, memoised, namespace
+from ..arrays import Array, complex_like, eye, like, memoised, namespace, zeros
 from .dft import blocks, from_pairs, kernel_gradient, pairs
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
@@ -34,6 +34,20 @@ def adjoint(D: Array) -> Array:
     """D(p)* for every frequency."""
     xp = namespace(D)
     return xp.conj(xp.matrix_transpose(D))
+
+
+def skew_part(B: Array) -> Array:
+    """The kernel of B - B', with odd sides.
+
+    Subtracted before the transform: D_B - D_B* would keep the rounding of a large symmetric part of B, which W does not
+    see and no certificate would know of.
+    """
+    xp = namespace(B)
+    for axis in (2, 3):  # a zero in front of an even side puts the centre (k - 1)//2 into the middle
+        if B.shape[axis] % 2 == 0:
+            front = zeros((*B.shape[:axis], 1, *B.shape[axis + 1 :]), B)
+            B = xp.concat([front, B], axis=axis)
+    return B - xp.flip(xp.permute_dims(B, (1, 0, 2, 3)), axis=(2, 3))
 
 
 # ------------------------------------------------------------------------------------------------
