@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,23 @@ import numpy as np
 
 from . import __version__, activations, datasets
 from .errors import ConvergenceError, HypothesisError
-from .networks import MonNetwork, mon_fc
-from .training import Recipe, State, alpha, checkpoints, schedules, start, train
+from .networks import MonNetwork, mon_conv, mon_fc, mon_multitier
+from .training import Recipe, State, alpha, augmentations, checkpoints, schedules, start, train
 from .training.archives import unwritable, write_atomically
-from .training.loop import PAPER
+from .training.loop import PAPER, RECIPES
 from .training.progress import display
 
 __all__ = ["main"]
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+FIELDS = ("learning_rate", "weight_decay")
 RAW = argparse.RawDescriptionHelpFormatter
 INPUT_ERRORS = (ValueError, OSError, TypeError, MemoryError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 well, 1 failed, 2 usage or bad input, 130 interrupted."""
+    """Run a command and return its exit status: 0 well, 1 failed, 2 usage or bad input, 3 unfinished or inconclusive,
+    130 interrupted."""
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as done:  # argparse has printed help or its complaint
@@ -96,31 +98,42 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network of the papers",
-        description="Train a network of the papers, every equilibrium solved to a certificate.",
+        description="Train a network of the papers: dense, of one convolution, or of several tiers.",
         epilog="examples:\n  implicitref train mon-fc --data digits\n"
         "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --json mon.json\n"
         "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --resume\n"
-        "  implicitref train mon-fc --data mnist --recipe paper",
+        "  implicitref train mon-fc --data mnist --recipe paper\n"
+        "  implicitref train mon-conv --data mnist.npz --checkpoint conv.npz --minutes 8\n"
+        "  implicitref train mon-multitier --data cifar-10-batches-py --channels 64,128,128 --augment crop-flip "
+        "--epochs 65 --device gpu\n\n"
+        "exit status: 0 done, 1 failed, 2 usage, 3 out of --minutes: go on with --resume",
         formatter_class=RAW,
     )
     add = parser.add_argument
-    add("model", choices=["mon-fc"], help="mon-fc: the dense monotone operator network")
-    add("--data", default="digits", help="digits, mnist, fashion-mnist, an npz file or a folder of IDX files")
-    add("--hidden", type=_count, default=87, metavar="N", help="size of the state (default 87)")
+    add("model", choices=list(RECIPES), help="monotone operator network: dense, of one convolution, of several tiers")
+    data = "digits, mnist, fashion-mnist, an npz file or a folder of IDX, CIFAR-10 or SVHN files"
+    add("--data", default="digits", help=data)
+    add("--hidden", type=_count, metavar="N", help="mon-fc: size of the state (default 87)")
+    add("--channels", type=_counts, metavar="N,...", help="mon-conv: default 56; mon-multitier: default 16,32,32")
     add("--m", type=_positive, default=1.0, help="strong monotonicity of I - W (default 1)")
     add("--activation", default="relu", help="relu, tanh, leaky_relu:0.1, ... (default relu)")
     add("--recipe", choices=["paper"], help="the settings of appendix D.2; others given here take precedence")
-    add("--epochs", type=_count, metavar="N", help="default 13; 40 in the recipe of the paper")
+    add("--epochs", type=_count, metavar="N", help="default 13 for mon-fc, 3 for the others; 40 in the paper")
     add("--batch", type=_count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
-    add("--learning-rate", type=_positive, metavar="R", help="largest of the schedule (default 5e-3)")
+    rate, decay = (", ".join(f"{name} {getattr(r, field):g}" for name, r in RECIPES.items()) for field in FIELDS)
+    add("--learning-rate", type=_positive, metavar="R", help=f"largest of the schedule (default {rate})")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
-    add("--weight-decay", type=_nonnegative, metavar="D", help="decoupled (default 0.2)")
+    add("--weight-decay", type=_nonnegative, metavar="D", help=f"decoupled (default {decay})")
     add("--tol", type=_positive, help="tolerance of both passes (default 1e-2)")
-    add("--stop", choices=["certificate", "relative-change"], help="what tol is held against (default certificate)")
+    stop = "what tol is held against (default certificate for mon-fc, relative-change for the others)"
+    add("--stop", choices=["certificate", "relative-change"], help=stop)
     add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")
+    add("--augment", choices=list(augmentations.NAMES), help="of training images, for networks on images")
+    add("--device", choices=["cpu", "gpu"], default="cpu", help="gpu needs CuPy (default cpu)")
     add("--seed", type=int, default=0, metavar="N", help="default 0")
     add("--checkpoint", type=Path, metavar="F", help="save the training there after every epoch")
     add("--resume", action="store_true", help="go on from --checkpoint")
+    add("--minutes", type=_positive, metavar="T", help="stop at a checkpoint after that time, with status 3")
     add("--json", type=Path, metavar="F", help="write settings and history as JSON")
     parser.set_defaults(run=_train)
 
@@ -129,6 +142,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer >= 1; got {text}")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.split(","))
 
 
 def _positive(text: str) -> float:
@@ -157,16 +174,19 @@ def _train(arguments: argparse.Namespace) -> int:
     except INPUT_ERRORS as error:
         return _complain(error, USAGE)
     print(
-        f"implicitref {__version__}: mon-fc on {data.name}, {_size(first.network):,} parameters, seed {arguments.seed}"
+        f"implicitref {__version__}: {arguments.model} on {data.name}, {_size(first.network):,} parameters, seed "
+        f"{arguments.seed}"
     )
     began, state = time.perf_counter(), first
     steps = math.ceil(len(data.x_train) / recipe.batch)
+    done = len(state.history) + len(state.steps) / steps
     try:
-        with _one_thread(), display(recipe.epochs, steps, len(state.history)) as show:
-            for state in train(first, data, recipe, on_step=show.step):
+        with _threads(arguments), display(recipe.epochs, steps, done) as show:
+            for state in train(first, data, recipe, on_step=show.step, pause=_pause(arguments.minutes)):
                 if arguments.checkpoint:
                     checkpoints.save(arguments.checkpoint, state, config)
-                show.epoch(state.history[-1])
+                if not state.steps:
+                    show.epoch(state.history[-1])
     except (ConvergenceError, ArithmeticError, *INPUT_ERRORS) as error:
         return _complain(
             f"training failed in epoch {len(state.history) + 1}: {error}{_advice(error, arguments)}", FAILED
@@ -174,7 +194,15 @@ def _train(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         further = " Go on with --resume." if arguments.checkpoint else ""
         return _complain(f"stopped after {len(state.history)} epochs.{further}", INTERRUPTED)
+    if len(state.history) < recipe.epochs:
+        where = f"in epoch {len(state.history) + 1}, after {len(state.steps)} of {steps} minibatches"
+        return _complain(f"stopped {where}: --minutes {arguments.minutes:g} are over. Go on with --resume.", UNFINISHED)
     return _finish(arguments, state, config, time.perf_counter() - began)
+
+
+def _pause(minutes: float | None) -> Callable[[], bool]:
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() > end
 
 
 def _advice(error: Exception, arguments: argparse.Namespace) -> str:
@@ -186,13 +214,14 @@ def _advice(error: Exception, arguments: argparse.Namespace) -> str:
     return solver + (f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else "")
 
 
-def _one_thread() -> AbstractContextManager[Any]:
-    # Products of this size gain nothing from a second thread and take ten times as long where another process has its
-    # core; besides, one thread gives the same bits whatever the load. Whoever sets a number of threads gets it.
+def _threads(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
+    # The products of a dense network gain nothing from a second thread and take ten times as long where another process
+    # has its core; besides, one thread gives the same bits whatever the load. Whoever sets a number of threads gets it.
     from threadpoolctl import threadpool_limits
 
     chosen = any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    return nullcontext() if chosen else threadpool_limits(limits=1, user_api="blas")
+    free = chosen or arguments.model != "mon-fc"
+    return nullcontext() if free else threadpool_limits(limits=1, user_api="blas")
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Recipe, State, dict[str, Any]]:
@@ -200,21 +229,64 @@ def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Recipe, S
     complaint = "".join(unwritable(path) for path in (arguments.checkpoint, arguments.json) if path is not None)
     if complaint:
         raise ValueError(complaint)
+    if arguments.minutes and not arguments.checkpoint:
+        raise ValueError("--minutes needs --checkpoint F, to go on from.")
     data = datasets.load(arguments.data)
     recipe = _recipe(arguments, len(data.x_train))
     rng = np.random.default_rng(_seed(arguments.seed))
-    activation = _activation(arguments.activation)
-    network = mon_fc(rng, data.x_train.shape[1], arguments.hidden, data.classes, arguments.m, activation)
+    network, size = _network(arguments, rng, data)
+    if recipe.augment != "none" and len(network.input_shape) != 3:
+        raise ValueError(f"--augment {recipe.augment} is for networks on images; {arguments.model} is none.")
     config = {
         "model": arguments.model,
-        "hidden": arguments.hidden,
+        **size,
         "m": arguments.m,
         "activation": arguments.activation,
         "seed": arguments.seed,
         "data": data.fingerprint(),
         **dataclasses.asdict(recipe),
     }
+    network = _on(arguments.device, network)
     return data, recipe, _first(arguments, start(network, rng), config), config
+
+
+def _network(
+    arguments: argparse.Namespace, rng: np.random.Generator, data: datasets.Dataset
+) -> tuple[MonNetwork, dict[str, Any]]:
+    """The initial network and what settles its size."""
+    further = data.classes, arguments.m, _activation(arguments.activation)
+    if arguments.model == "mon-fc":
+        _unused(arguments, "channels")
+        hidden = arguments.hidden or 87
+        return mon_fc(rng, data.x_train.shape[1], hidden, *further), {"hidden": hidden}
+    _unused(arguments, "hidden")
+    if len(data.shape) != 3:
+        raise ValueError(f"{arguments.model} needs images; {data.name} holds rows of {data.shape[0]} numbers.")
+    if arguments.model == "mon-multitier":
+        channels = arguments.channels or (16, 32, 32)
+        return mon_multitier(rng, data.shape, channels, *further), {"channels": list(channels)}
+    channels = arguments.channels or (56,)
+    if len(channels) != 1:
+        raise ValueError(f"--channels must be one number for mon-conv; got {','.join(map(str, channels))}.")
+    return mon_conv(rng, data.shape, channels[0], *further), {"channels": list(channels)}
+
+
+def _unused(arguments: argparse.Namespace, name: str) -> None:
+    if getattr(arguments, name) is not None:
+        raise ValueError(f"--{name} means nothing to {arguments.model}.")
+
+
+def _on(device: str, network: MonNetwork) -> MonNetwork:
+    if device == "cpu":
+        return network
+    try:
+        cupy = importlib.import_module("cupy")
+        present = cupy.cuda.is_available()
+    except ImportError as error:
+        raise ValueError(f"--device gpu needs CuPy (pip install cupy-cuda12x): {error}.") from error
+    if not present:
+        raise ValueError("--device gpu: CuPy finds no GPU here.")
+    return network.following(cupy.zeros(1, network.U.dtype))
 
 
 def _seed(seed: int) -> int:
@@ -225,8 +297,8 @@ def _seed(seed: int) -> int:
 
 def _recipe(arguments: argparse.Namespace, count: int) -> Recipe:
     small = 32 if count < 10_000 else 128
-    base = PAPER if arguments.recipe == "paper" else Recipe(batch=small)
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Recipe)}
+    base = PAPER if arguments.recipe == "paper" else dataclasses.replace(RECIPES[arguments.model], batch=small)
+    given = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(Recipe)}
     return dataclasses.replace(base, **{name: value for name, value in given.items() if value is not None})
 
 

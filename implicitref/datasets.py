@@ -1,4 +1,4 @@
-"""Data sets: scikit-learn's embedded digits, npz and IDX files, MNIST and Fashion-MNIST from OpenML."""
+"""Data sets: scikit-learn's embedded digits, npz and IDX files, CIFAR-10 and SVHN, MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import gzip
 import importlib.util
 import math
 import os
+import pickle
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,11 +28,13 @@ IDX = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
+CIFAR_TRAIN, CIFAR_TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
+SVHN = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images as flat normalised float32 rows, labels 0..classes-1.
+    """Images as flat normalised float32 rows, channels first, and labels 0..classes-1.
 
     Attributes
     ----------
@@ -41,7 +44,10 @@ class Dataset:
     y_train, y_test : int64 array (count,)
     classes : int
     mean, std : float
-        Of the training images over top, to four digits as is customary (0.1307 and 0.3081 for MNIST).
+        Of the training images over top, all channels together, to four digits as is customary (0.1307 and 0.3081
+        for MNIST).
+    shape : (channels, height, width)
+        Of one image; (d,) where the source has rows.
     """
 
     name: str
@@ -52,6 +58,12 @@ class Dataset:
     classes: int
     mean: float
     std: float
+    shape: tuple[int, ...]
+
+    @property
+    def black(self) -> float:
+        """What the grey value 0 has become."""
+        return -self.mean / self.std
 
     def fingerprint(self) -> int:
         """A checksum of the labels, the sizes and the first images: the same data under another name has the same."""
@@ -66,8 +78,9 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     ----------
     source : str or path
         "digits" (embedded), "mnist" or "fashion-mnist" (OpenML, needs a network the first time), an npz file with
-        x_train, y_train, x_test, y_test (uint8 images, integer labels), or a folder with the four IDX files of MNIST,
-        plain or as .gz.
+        x_train, y_train, x_test, y_test (uint8 images, grey or (height, width, channels), and integer labels), or a
+        folder: the four IDX files of MNIST, plain or as .gz; the python version of CIFAR-10; train_32x32.mat and
+        test_32x32.mat of SVHN.
 
     Raises
     ------
@@ -77,8 +90,8 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     Examples
     --------
     >>> data = load("digits")
-    >>> data.x_train.shape, data.x_test.shape, data.classes
-    ((1437, 64), (360, 64), 10)
+    >>> data.x_train.shape, data.x_test.shape, data.classes, data.shape
+    ((1437, 64), (360, 64), 10, (1, 8, 8))
     """
     name = os.fspath(source)
     if name == "digits":
@@ -87,13 +100,22 @@ def load(source: str | os.PathLike[str]) -> Dataset:
         return _openml(name)
     path = Path(name)
     if path.is_dir():
-        return _dataset(name, {field: _idx(path, stem) for field, stem in IDX.items()})
+        return _dataset(name, _folder(path))
     if path.is_file():
         return _dataset(name, read_npz(path, FIELDS))
     raise HypothesisError(
-        f"data must be digits, mnist, fashion-mnist, an npz file or a folder of IDX files; {name!r} is none of them, "
-        "and no such file exists."
+        f"data must be digits, mnist, fashion-mnist, an npz file or a folder of IDX, CIFAR-10 or SVHN files; "
+        f"{name!r} is none of them, and no such file exists."
     )
+
+
+def _folder(path: Path) -> dict[str, np.ndarray]:
+    for folder in (path, path / "cifar-10-batches-py"):
+        if (folder / CIFAR_TEST).exists():
+            return _cifar(folder)
+    if (path / SVHN["test"]).exists():
+        return _svhn(path)
+    return {field: _idx(path, stem) for field, stem in IDX.items()}
 
 
 def digits() -> Dataset:
@@ -102,12 +124,14 @@ def digits() -> Dataset:
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(images.astype(np.uint8), labels, test_size=0.2, stratify=labels, random_state=0)
+    images = images.astype(np.uint8).reshape(-1, 8, 8)
+    parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
     return _dataset("digits", dict(zip(("x_train", "x_test", "y_train", "y_test"), parts, strict=True)), top=16)
 
 
 def _dataset(name: str, arrays: dict[str, np.ndarray], top: int = 255) -> Dataset:
     """Checked, flattened, normalised."""
+    arrays = dict(arrays)
     for part in ("train", "test"):
         _check_images(name, f"x_{part}", arrays[f"x_{part}"])
         _check_labels(name, f"y_{part}", arrays[f"y_{part}"], arrays[f"x_{part}"].shape[0])
@@ -116,18 +140,33 @@ def _dataset(name: str, arrays: dict[str, np.ndarray], top: int = 255) -> Datase
             f"{name}: x_test must have images of the size in x_train, {arrays['x_train'].shape[1:]}; "
             f"got {arrays['x_test'].shape[1:]}."
         )
+    shape = _shape(arrays["x_train"])
+    for field in ("x_train", "x_test"):
+        arrays[field] = _channels_first(arrays[field])
     classes = _classes(name, arrays["y_train"], arrays["y_test"])
     mean, std = _moments(name, arrays["x_train"], top)
     x_train, x_test = (_normalised(arrays[field], top, mean, std) for field in ("x_train", "x_test"))
     y_train, y_test = (arrays[field].astype(np.int64) for field in ("y_train", "y_test"))
-    return Dataset(name, x_train, y_train, x_test, y_test, classes, mean, std)
+    return Dataset(name, x_train, y_train, x_test, y_test, classes, mean, std, shape)
+
+
+def _shape(images: np.ndarray) -> tuple[int, ...]:
+    return tuple(_channels_first(images[:1]).shape[1:]) if images.ndim > 2 else (images.shape[1],)
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """(count, h, w) and (count, h, w, c) to (count, c, h, w); rows as they are."""
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
 
 
 def _check_images(name: str, field: str, images: np.ndarray) -> None:
     if images.dtype != np.uint8:
         raise HypothesisError(f"{name}: {field} must be uint8 grey values 0..255; got dtype {images.dtype}.")
-    if images.ndim < 2 or images.size == 0:
-        raise ShapeError(f"{name}: {field} must have shape (count, height, width); got {images.shape}.")
+    if not 2 <= images.ndim <= 4 or images.size == 0:
+        raise ShapeError(
+            f"{name}: {field} must have shape (count, height, width), with channels last (count, height, width, "
+            f"channels), or (count, d); got {images.shape}."
+        )
 
 
 def _check_labels(name: str, field: str, labels: np.ndarray, count: int) -> None:
@@ -202,6 +241,90 @@ def _read_idx(path: Path, file: IO[bytes], limit: int, axes: int) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------------
+# CIFAR-10: pickled dictionaries with rows of 3 x 32 x 32 bytes. A pickle may call anything that it names, so that here
+# it may name five things only, each replaced by one that merely keeps what it was given.
+
+
+class _Pickled:
+    """What a pickled array or its dtype was made from and what it was told."""
+
+    def __init__(self, *made_from: Any) -> None:
+        self.made_from = made_from
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _latin1(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("only text in latin1 is encoded")
+    return text.encode("latin1")
+
+
+_ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+_NAMED = {(module, name): _Pickled for module in _ARRAYS for name in ("ndarray", "dtype", "_reconstruct")}
+_NAMED_TOO: dict[tuple[str, str], Any] = {**_NAMED, ("_codecs", "encode"): _latin1}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAMED_TOO:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no file of CIFAR-10 does")
+        return _NAMED_TOO[module, name]
+
+
+def _cifar(folder: Path) -> dict[str, np.ndarray]:
+    train = [_cifar_batch(folder / name) for name in CIFAR_TRAIN]
+    x_test, y_test = _cifar_batch(folder / CIFAR_TEST)
+    x_train, y_train = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    return dict(zip(FIELDS, (x_train, y_train, x_test, y_test), strict=True))
+
+
+def _cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not path.is_file():
+        raise HypothesisError(f"{path.parent} lacks {path.name}; CIFAR-10 is {', '.join((*CIFAR_TRAIN, CIFAR_TEST))}.")
+    with open(path, "rb") as file:
+        try:
+            return _cifar_content(_Unpickler(file, encoding="bytes").load())
+        except Exception as error:  # damaged pickles raise nearly everything
+            raise HypothesisError(f"{path} is no intact file of CIFAR-10: {error or type(error).__name__}.") from error
+
+
+def _cifar_content(content: Any) -> tuple[np.ndarray, np.ndarray]:
+    entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
+    _, shape, dtype, fortran, values = entries["data"].state
+    labels = np.array(entries["labels"], np.int64)
+    if dtype.made_from[0] not in ("u1", b"u1") or fortran or shape != (len(labels), 3072) or labels.ndim != 1:
+        raise ValueError(f"it must hold rows of 3072 bytes, one for each of {len(labels)} labels; got {shape}")
+    images = np.frombuffer(values, np.uint8).reshape(-1, 3, 32, 32)
+    if len(images) != len(labels):
+        raise ValueError(f"it holds {len(images)} images and {len(labels)} labels")
+    return images.transpose(0, 2, 3, 1), labels
+
+
+# ------------------------------------------------------------------------------------------------
+# SVHN: MATLAB files with X (32, 32, 3, count) and y (count, 1), where 10 is the digit 0
+
+
+def _svhn(folder: Path) -> dict[str, np.ndarray]:
+    parts = [part for name in SVHN.values() for part in _svhn_part(folder / name)]
+    return dict(zip(FIELDS, parts, strict=True))
+
+
+def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise HypothesisError(f"{path.parent} lacks {path.name}; SVHN is {', '.join(SVHN.values())}.")
+    try:
+        content = loadmat(path, variable_names=("X", "y"))
+        images, labels = content["X"].transpose(3, 0, 1, 2), content["y"][:, 0]
+    except Exception as error:  # whatever damaged bytes provoke in a parser
+        raise HypothesisError(f"{path} is no intact file of SVHN: {error or type(error).__name__}.") from error
+    return images, labels % 10
+
+
+# ------------------------------------------------------------------------------------------------
 # OpenML
 
 
@@ -217,5 +340,7 @@ def _openml(name: str) -> Dataset:
             "IDX files instead, or 'digits', which needs no network."
         ) from error
     images, labels = fetched.data.astype(np.uint8), fetched.target.astype(np.int64)
+    side = math.isqrt(images.shape[1])
+    images = images.reshape(-1, side, side)
     parts = images[:60000], labels[:60000], images[60000:], labels[60000:]
     return _dataset(name, dict(zip(FIELDS, parts, strict=True)))

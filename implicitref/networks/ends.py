@@ -61,7 +61,7 @@ ROWS = Rows()
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    r"""Images (batch, c, h, w) by a 3 x 3 convolution into the first tier, which is `border` pixels larger on each side.
+    r"""Images (batch, c, h, w) by a 3 x 3 convolution into the first tier, `border` pixels larger on each side.
 
     The features are the last tier, border included, averaged over windows pool x pool; windows that do not fit are
     left out [MON-AppD.1-readout]. A network of one convolution is one tier.

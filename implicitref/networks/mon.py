@@ -20,7 +20,7 @@ from .ends import ROWS, Images, Rows
 __all__ = ["Gradients", "MonNetwork", "SolveOptions", "mon_network"]
 
 OUTSIDE_W = ("U", "b", "readout_weight", "readout_bias")
-SCALES = ("g", "gs")  # of appendix D.2, >= 0
+SCALES, SMALLEST = ("g", "gs"), 1e-6  # of appendix D.2, > 0 where a root is taken
 
 
 class SolveOptions(TypedDict, total=False):
@@ -88,8 +88,8 @@ class MonNetwork:
         for name, shape in wanted.items():
             value = checked(name, getattr(self, name))
             if tuple(value.shape) != shape:
-                states = " x ".join(map(str, self.W.state_shape))
-                raise ShapeError(f"{name} must have shape {shape}, since states are {states}; got {tuple(value.shape)}.")
+                n = " x ".join(map(str, self.W.state_shape))
+                raise ShapeError(f"{name} must have shape {shape}, since states are {n}; got {tuple(value.shape)}.")
             object.__setattr__(self, name, value)
 
     @property
@@ -107,8 +107,12 @@ class MonNetwork:
         return dataclasses.replace(self, W=W, **outside)
 
     def projected(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The nearest parameters that the network may have: the scales g of A'A are >= 0 [MON-AppD.2-weightnorm]."""
-        return {k: namespace(p).maximum(p, 0 * p) if k.split(".")[0] in SCALES else p for k, p in params.items()}
+        """The nearest parameters that the network may have: the scales g, gs are >= 1e-6 [MON-AppD.2-weightnorm]."""
+
+        def at_least(p: Array) -> Array:
+            return namespace(p).maximum(p, like(p, SMALLEST))
+
+        return {name: at_least(p) if name.split(".")[0] in SCALES else p for name, p in params.items()}
 
     def following(self, x: Array) -> MonNetwork:
         """The network with the library, device and dtype of `x`; itself where they agree already."""

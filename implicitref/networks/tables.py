@@ -13,6 +13,7 @@ mon_multitier  (16, 32, 32), (16, 32, 60),          81,394 on 28 x 28; 170,194 a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from numbers import Integral
@@ -20,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import operators
 from ..activations import Activation, relu, zero_border
 from ..arrays import Array
 from ..errors import HypothesisError
-from ..operators import MonotoneConv, MonotoneDense, zero_padded
+from ..operators import MonotoneConv, MonotoneDense, MonotoneMultiTier, zero_padded
 from .ends import KERNEL, Images
 from .mon import MonNetwork
 
@@ -113,9 +113,9 @@ def mon_multitier(
     sizes = [(height // d + 2, width // d + 2) for d in _divisors((height, width), len(channels))]
     U, b = _kernel(rng, dtype, channels[0], c), _uniform(rng, dtype, c * KERNEL**2, channels[0])
     A, B = ([_kernel(rng, dtype, n, n) for n in channels] for _ in "AB")
-    S = [_kernel(rng, dtype, n, below) for below, n in zip(channels[:-1], channels[1:], strict=True)]
+    S = [_kernel(rng, dtype, n, below) for below, n in itertools.pairwise(channels)]
     g, h, gs = ([_scale(dtype) for _ in each] for each in (A, B, S))
-    W = operators.MonotoneMultiTier(A, B, S, m, sizes, stride=STRIDE, g=g, gs=gs, h=h)
+    W = MonotoneMultiTier(A, B, S, m, sizes, stride=STRIDE, g=g, gs=gs, h=h)
     ends = Images((c, height, width))
     weight, bias = _readout(rng, dtype, ends, W, classes)
     return MonNetwork(W, U, b, weight, bias, zero_border(activation, 1, W.shapes), ends)

@@ -1,6 +1,6 @@
 """Training as pure functions: optimisers, schedules, step size tuning, the loop, checkpoints, progress."""
 
-from . import alpha, archives, checkpoints, optimisers, progress, schedules
+from . import alpha, archives, augmentations, checkpoints, optimisers, progress, schedules
 from .loop import Recipe, Record, State, Step, evaluate, minibatches, start, train
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Step",
     "alpha",
     "archives",
+    "augmentations",
     "checkpoints",
     "evaluate",
     "minibatches",

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_numpy
+from ..arrays import like, to_numpy
 from ..errors import HypothesisError
 from ..networks import MonNetwork
 from .archives import read_npz, write_atomically
-from .loop import Record, State
+from .loop import Record, State, Step
 from .optimisers import AdamState
 
 __all__ = ["SCHEMA", "VERSION", "load", "save"]
 
-SCHEMA, VERSION = "implicitref-checkpoint", 1
+SCHEMA, VERSION = "implicitref-checkpoint", 2
 GROUPS = ("params", "mean", "square")
 HEADER_LIMIT = 2**26  # bytes: ten thousand epochs of history take a quarter of it
 
@@ -40,6 +40,7 @@ def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) 
         "steps": state.optimiser.steps,
         "rng": dict(state.rng),
         "history": [record._asdict() for record in state.history],
+        "epoch": [step._asdict() for step in state.steps],
     }
     arrays["header"] = np.array(json.dumps(header))
     savez: Any = np.savez  # its newer type hints read **arrays as its option allow_pickle
@@ -70,11 +71,17 @@ def load(path: str | os.PathLike[str], network: MonNetwork) -> tuple[State, dict
     groups = {group: _group(Path(path), arrays, group, network) for group in GROUPS}
     optimiser = AdamState(header["steps"], groups["mean"], groups["square"])
     history = tuple(Record(**record) for record in header["history"])
-    return State(network.replace(**groups["params"]), optimiser, header["rng"], history), header["config"]
+    steps = tuple(Step(**step) for step in header["epoch"])
+    return State(network.replace(**groups["params"]), optimiser, header["rng"], history, steps), header["config"]
 
 
 def _model(network: MonNetwork) -> dict[str, Any]:
-    return {"name": "mon-fc", "activation": network.activation.name, "m": network.W.m}
+    return {
+        "operator": type(network.W).__name__,
+        "input": list(network.input_shape),
+        "activation": repr(network.activation),
+        "m": network.W.m,
+    }
 
 
 def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
             f"{path} has checkpoint version {header.get('version')!r}, written by implicitref {header.get('package')}; "
             f"this package reads version {VERSION}. Install the version that wrote it."
         )
-    missing = [name for name in ("model", "config", "steps", "rng", "history") if name not in header]
+    missing = [name for name in ("model", "config", "steps", "rng", "history", "epoch") if name not in header]
     if missing:
         raise HypothesisError(f"{path}: the header lacks {', '.join(missing)}.")
     wrong = _nonsense(header)
@@ -100,13 +107,17 @@ def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
 
 def _nonsense(header: dict[str, Any]) -> list[str]:
     """The names of entries that `save` cannot have written."""
-    record = set(Record._fields)
+
+    def rows(name: str, kind: Any) -> bool:
+        fields = set(kind._fields)
+        return isinstance(header[name], list) and all(isinstance(e, dict) and set(e) == fields for e in header[name])
+
     ok = {
         "config": isinstance(header["config"], dict),
         "steps": type(header["steps"]) is int and header["steps"] >= 0,
         "rng": _is_generator(header["rng"]),
-        "history": isinstance(header["history"], list)
-        and all(isinstance(entry, dict) and set(entry) == record for entry in header["history"]),
+        "history": rows("history", Record),
+        "epoch": rows("epoch", Step),
     }
     return [name for name, good in ok.items() if not good]
 
@@ -125,4 +136,4 @@ def _group(path: Path, arrays: dict[str, np.ndarray], group: str, network: MonNe
     got = {name: (value.shape, str(value.dtype)) for name, value in found.items()}
     if got != wanted:
         raise HypothesisError(f"{path}: {group} must be {wanted}; got {got}.")
-    return found
+    return {name: like(network.params[name], value) for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""The minibatch loop: a generator of states, one an epoch, each of which can be saved, listed and resumed."""
+"""The minibatch loop: a generator of states, one an epoch or one a pause, which can be saved, listed and resumed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, in_double, largest, quiet, to_numpy
+from ..arrays import Array, from_numpy, in_double, largest, quiet, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..mon import equilibrium
-from ..networks import MonNetwork, SolveOptions
+from ..networks import MonNetwork
 from . import alpha as alphas
-from . import schedules
+from . import augmentations, schedules
 from .optimisers import AdamState, adam_init, adam_step
 
 __all__ = ["Recipe", "Record", "State", "Step", "evaluate", "minibatches", "start", "train"]
 
 EVALUATION_TOL = 1e-4  # certified distance at which accuracies are measured
-EVALUATION_BATCH = 2000
+EVALUATION_BATCH, EVALUATION_ENTRIES = 2000, 2**23  # samples, and entries of their states, that are solved together
+CERTIFIED_EVERY = 50  # minibatches: where the stopping rule does not need the certificate it is a sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Recipe:
     tol, stop
         As in `mon.equilibrium`, for both passes.
     alpha : {"best", "tuned"}
-        Chosen anew at the start of every epoch.
+        Chosen anew at the start of every epoch, and every `alpha_every` minibatches.
+    alpha_every : int >= 1, or None
+    augment : {"none", "crop", "crop-flip"}
+        See `augmentations`; for networks on images.
     """
 
     epochs: int = 13
@@ -51,17 +55,22 @@ class Recipe:
     tol: float = 1e-2
     stop: str = "certificate"
     alpha: str = "best"
+    alpha_every: int | None = None
+    augment: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
+        for name in ("epochs", "batch", *(["alpha_every"] if self.alpha_every is not None else [])):
             if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
                 raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
         if not 0 <= self.weight_decay < math.inf:
             raise HypothesisError(f"weight_decay must be finite and >= 0; got {self.weight_decay!r}.")
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)
         alphas.by_name(self.alpha)
+        augmentations.by_name(self.augment)
 
 
+IMAGES = Recipe(3, learning_rate=1e-2, weight_decay=0.0, stop="relative-change", alpha="tuned", alpha_every=100)
+RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
 
 
@@ -81,7 +90,10 @@ class Record(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one minibatch did; `minibatch` counts from 0 in every epoch."""
+    """What one minibatch did; `minibatch` counts from 0 in every epoch.
+
+    Under stop = "relative-change" `certified_error` is that of the last minibatch where it was computed.
+    """
 
     minibatch: int
     loss: float
@@ -90,16 +102,22 @@ class Step(NamedTuple):
     forward_iterations: int
     backward_iterations: int
     certified_error: float
+    alpha: float
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
-    """Everything that training continues from: parameters, optimiser, random numbers, history."""
+    """Everything that training continues from: parameters, optimiser, random numbers, history.
+
+    `rng` is the generator's state at the start of the epoch, `steps` what is done of it.
+    """
 
     network: MonNetwork
     optimiser: AdamState
     rng: Mapping[str, Any]
     history: tuple[Record, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 def start(network: MonNetwork, rng: np.random.Generator) -> State:
@@ -121,7 +139,12 @@ def minibatches(rng: np.random.Generator, count: int, batch: int) -> Iterator[np
 
 
 def train(
-    state: State, data: Any, recipe: Recipe, *, on_step: Callable[[Step], object] | None = None
+    state: State,
+    data: Any,
+    recipe: Recipe,
+    *,
+    on_step: Callable[[Step], object] | None = None,
+    pause: Callable[[], bool] | None = None,
 ) -> Iterator[State]:
     r"""Epochs of Adam on the mean cross-entropy, from `state` to ``recipe.epochs``: one `State` an epoch.
 
@@ -134,6 +157,8 @@ def train(
     recipe : Recipe
     on_step : callable, optional
         Called with a `Step` after every minibatch.
+    pause : callable, optional
+        Asked after every minibatch; where it says True, the state in the middle of the epoch is the last yielded.
 
     Raises
     ------
@@ -143,60 +168,73 @@ def train(
     if data.x_train.shape[0] == 0:
         raise ShapeError("data must hold training images; x_train is empty.")
     while len(state.history) < recipe.epochs:
-        state = _epoch(state, data, recipe, on_step or (lambda step: None))
+        state = _epoch(state, data, recipe, on_step or (lambda step: None), pause or (lambda: False))
         yield state
+        if state.steps:
+            return
 
 
-def _epoch(state: State, data: Any, recipe: Recipe, on_step: Callable[[Step], object]) -> State:
-    began, epoch, count = time.perf_counter(), len(state.history), data.x_train.shape[0]
-    rng = _generator(state.rng)
-    network, optimiser = state.network, state.optimiser
+def _epoch(
+    state: State, data: Any, recipe: Recipe, on_step: Callable[[Step], object], pause: Callable[[], bool]
+) -> State:
+    epoch, rng = len(state.history), _generator(state.rng)
+    batches = list(minibatches(rng, data.x_train.shape[0], recipe.batch))
+    draw = augmentations.by_name(recipe.augment)(rng, data.black)
     rate, beta1 = schedules.by_name(recipe.schedule, recipe.learning_rate, recipe.epochs)
-    batches = list(minibatches(rng, count, recipe.batch))
-    alpha = alphas.by_name(recipe.alpha)(network, data.x_train[batches[0]], tol=recipe.tol, stop=recipe.stop)
-    options: SolveOptions = {"alpha": alpha, "tol": recipe.tol, "stop": recipe.stop}
-    steps = []
     with quiet():  # a parameter that overflows is refused by name in the next step
-        for index, rows in enumerate(batches):
-            when = epoch + index / len(batches)
-            grads, step = _gradients(network, data.x_train[rows], data.y_train[rows], index, options)
+        for index in range(len(state.steps), len(batches)):
+            began, rows = time.perf_counter(), batches[index]
+            x = _inputs(state.network, draw(index, data.x_train[rows].reshape(-1, *state.network.input_shape)))
+            grads, step = _gradients(state, x, data.y_train[rows], recipe)
+            when, old = epoch + index / len(batches), state.network.params
             params, optimiser = adam_step(
-                network.params, grads, optimiser, rate(when), beta1(when), weight_decay=recipe.weight_decay
+                old, grads, state.optimiser, rate(when), beta1(when), weight_decay=recipe.weight_decay
             )
-            network = network.replace(**params)
-            steps.append(step)
-            on_step(step)
-    accuracy = evaluate(network, data.x_test, data.y_test, alpha=alpha)
-    record = _record(epoch, steps, count, accuracy, alpha, rate(epoch), time.perf_counter() - began)
-    return State(network, optimiser, rng.bit_generator.state, (*state.history, record))
+            network = state.network.replace(**state.network.projected(params))
+            steps = *state.steps, step._replace(seconds=time.perf_counter() - began)
+            state = dataclasses.replace(state, network=network, optimiser=optimiser, steps=steps)
+            on_step(steps[-1])
+            if pause() and len(steps) < len(batches):
+                return state
+    began, alpha = time.perf_counter(), state.steps[-1].alpha
+    rule = {"tol": recipe.tol, "stop": recipe.stop} if recipe.stop != "certificate" else {}
+    accuracy = evaluate(state.network, data.x_test, data.y_test, alpha=alpha, **rule)
+    record = _record(state, data.x_train.shape[0], accuracy, rate(epoch), time.perf_counter() - began)
+    return State(state.network, state.optimiser, rng.bit_generator.state, (*state.history, record))
 
 
-def _gradients(
-    network: MonNetwork, x: Array, labels: Array, index: int, options: SolveOptions
-) -> tuple[dict[str, Array], Step]:
-    loss, grads, forward, backward = network.gradients(x, labels, **options)
+def _inputs(network: MonNetwork, x: Array) -> Array:
+    # from the host, where it is stored and augmented, to wherever the network is
+    return from_numpy(x, network.U) if type(x) is np.ndarray else x
+
+
+def _gradients(state: State, x: Array, labels: Array, recipe: Recipe) -> tuple[dict[str, Array], Step]:
+    index, network = len(state.steps), state.network
+    rule = {"tol": recipe.tol, "stop": recipe.stop}
+    known = index % (recipe.alpha_every or index + 1)  # 0 where it is chosen anew
+    alpha = state.steps[-1].alpha if known else alphas.by_name(recipe.alpha)(network, x, **rule)
+    loss, grads, forward, backward = network.gradients(x, labels, alpha=alpha, **rule)
     correct = _correct(network, forward.z, labels)
-    error = largest(forward.bound)
-    return grads, Step(index, loss, x.shape[0], correct, forward.iterations, backward.iterations, error)
+    certify = recipe.stop == "certificate" or index % CERTIFIED_EVERY == 0
+    error = largest(forward.bound) if certify else state.steps[-1].certified_error
+    return grads, Step(index, loss, x.shape[0], correct, forward.iterations, backward.iterations, error, alpha, 0.0)
 
 
-def _record(
-    epoch: int, steps: list[Step], count: int, accuracy: float, alpha: float, rate: float, seconds: float
-) -> Record:
+def _record(state: State, count: int, accuracy: float, rate: float, seconds: float) -> Record:
     def mean(name: str) -> float:
-        return float(np.mean([getattr(step, name) for step in steps]))
+        return float(np.mean([getattr(step, name) for step in state.steps]))
 
     return Record(
-        epoch=epoch + 1,
+        epoch=len(state.history) + 1,
         loss=mean("loss"),
-        train_accuracy=sum(step.correct for step in steps) / count,
+        train_accuracy=sum(step.correct for step in state.steps) / count,
         test_accuracy=accuracy,
         forward_iterations=mean("forward_iterations"),
         backward_iterations=mean("backward_iterations"),
-        certified_error=max(step.certified_error for step in steps),
-        alpha=alpha,
+        certified_error=max(step.certified_error for step in state.steps),
+        alpha=state.steps[-1].alpha,
         learning_rate=rate,
-        seconds=seconds,
+        seconds=seconds + sum(step.seconds for step in state.steps),
     )
 
 
@@ -211,16 +249,24 @@ def _correct(network: MonNetwork, z: Array, labels: Array) -> int:
 
 
 def evaluate(
-    network: MonNetwork, x: Array, labels: Array, *, tol: float = EVALUATION_TOL, alpha: float | None = None
+    network: MonNetwork,
+    x: Array,
+    labels: Array,
+    *,
+    tol: float = EVALUATION_TOL,
+    alpha: float | None = None,
+    stop: str = "certificate",
 ) -> float:
-    """The share of x (count, d) classified right, every equilibrium certified to `tol`; NaN for an empty set.
+    """The share of the inputs x that is classified right, every equilibrium solved to `tol`; NaN for an empty set.
 
-    Solved in float64, where the device has it: float32 certifies little below 1e-4 on trained weights.
+    Certified in float64, where the device has it: float32 certifies little below 1e-4 on trained weights. Rows
+    (count, d) serve networks on images too.
     """
-    right = 0
-    for i in range(0, x.shape[0], EVALUATION_BATCH):
-        part = slice(i, i + EVALUATION_BATCH)
-        injection = in_double(network.inject(x[part]))
-        solution = equilibrium(network.W, injection, network.activation, tol=tol, alpha=alpha)
-        right += _correct(network, solution.z, labels[part])
+    right, batch = 0, max(1, min(EVALUATION_BATCH, EVALUATION_ENTRIES // max(1, math.prod(network.W.state_shape))))
+    for i in range(0, x.shape[0], batch):
+        part = x[i : i + batch].reshape(-1, *network.input_shape)
+        injection = network.inject(_inputs(network, part))
+        injection = in_double(injection) if stop == "certificate" else injection
+        solution = equilibrium(network.W, injection, network.activation, tol=tol, alpha=alpha, stop=stop)
+        right += _correct(network, solution.z, labels[i : i + batch])
     return right / x.shape[0] if x.shape[0] else float("nan")

@@ -31,7 +31,7 @@ def line(record: Record, epochs: int) -> str:
 
 
 @contextlib.contextmanager
-def display(epochs: int, steps: int, done: int = 0, stream: IO[str] | None = None) -> Iterator[Display]:
+def display(epochs: int, steps: int, done: float = 0, stream: IO[str] | None = None) -> Iterator[Display]:
     """A `Display` for `epochs` epochs of `steps` minibatches, of which `done` epochs are behind us.
 
     The bar needs rich and a terminal; rich obeys NO_COLOR. Without them one line an epoch is written.
@@ -41,7 +41,7 @@ def display(epochs: int, steps: int, done: int = 0, stream: IO[str] | None = Non
         yield Display(lambda step: None, lambda record: print(line(record, epochs), file=stream, flush=True))
         return
     with _bar(stream) as bar:
-        yield _live(bar, bar.add_task("", total=epochs * steps, completed=done * steps, status=""), epochs)
+        yield _live(bar, bar.add_task("", total=epochs * steps, completed=round(done * steps), status=""), epochs)
 
 
 def _bar(stream: IO[str]) -> Any:
