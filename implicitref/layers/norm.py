@@ -42,7 +42,7 @@ def batch_norm(
     array([[-1.],
            [ 1.]])
     """
-    x = _channelled("x", x)
+    x = channelled(x)
     for name, value in (("mean", mean), ("var", var), ("weight", weight), ("bias", bias)):
         if value is not None:
             same_shape(name, value, (x.shape[1],))
@@ -72,7 +72,7 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
     HypothesisError
         One value a channel: it equals its mean, so that every output would be the bias.
     """
-    x = _channelled("x", x)
+    x = channelled(x)
     rows = _rows(x)
     count = rows.shape[1]
     if count < 2:
@@ -119,10 +119,12 @@ def values_a_channel(x: Array) -> int:
     return int(x.shape[0] * math.prod(x.shape[2:]))
 
 
-def _channelled(name: str, x: Array) -> Array:
-    x = floating(name, x)
-    if x.ndim not in (2, 4):
-        raise ShapeError(f"{name} must have shape (batch, c) or (batch, c, h, w); got {tuple(x.shape)}.")
+def channelled(x: Array, channels: int | None = None) -> Array:
+    """x, refused unless it is (batch, c) or (batch, c, h, w), with c = `channels` where that is given."""
+    x = floating("x", x)
+    if x.ndim not in (2, 4) or channels not in (None, x.shape[1]):
+        c = "c" if channels is None else channels
+        raise ShapeError(f"x must have shape (batch, {c}) or (batch, {c}, h, w); got {tuple(x.shape)}.")
     return x
 
 

@@ -90,7 +90,8 @@ def global_average_pool(x: Array) -> Array:
     >>> global_average_pool(np.ones((2, 3, 4, 4))).shape
     (2, 3)
     """
-    return namespace(x).mean(images("x", x), axis=(2, 3))
+    x = images("x", x)
+    return namespace(x).mean(x, axis=(2, 3))
 
 
 def global_average_pool_vjp(shape: tuple[int, ...], dy: Array) -> Array:

@@ -287,7 +287,7 @@ class BatchNorm:
 
     def linearize(self, x: Array, *, training: bool = False) -> Linearized:
         """The value and its adjoint; with `training` through the moments of the batch."""
-        x = floating("x", x)
+        x = norm.channelled(x, self.running_mean.shape[0])
         mean, var, weight, bias = (None if p is None else like(x, p) for p in self._arrays())
         backward = norm.batch_norm_vjp
         statistics: Arrays = {}
@@ -500,6 +500,7 @@ class Dropout:
 
     def linearize(self, x: Array, *, training: bool = False) -> Linearized:
         """The value and its adjoint; with `training` of ``mask x / (1 - rate)``, else of x."""
+        x = floating("x", x)
         if not training:
             return _without_params(x, lambda dy: dy)
         if self.mask is None:

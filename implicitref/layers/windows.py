@@ -100,7 +100,7 @@ def _columns_in_place(u: np.ndarray, width: int, start: Pair, rows: int, out: in
 
 def taps(u: Array, kernel: Pair, stride: Pair) -> list[Array]:
     """The kernel's offsets (i, j) in C order, each with the entries that it sees: (c, h_out, w_out, batch)."""
-    return [u[(slice(None), *rows_and_columns)] for rows_and_columns in _seen(u.shape, kernel, stride)]
+    return [u[(slice(None), *seen, slice(None))] for seen in _seen(u.shape, kernel, stride)]
 
 
 def untaps(parts: list[Array], shape: tuple[int, ...], kernel: Pair, stride: Pair) -> Array:
@@ -117,8 +117,8 @@ def untaps(parts: list[Array], shape: tuple[int, ...], kernel: Pair, stride: Pai
 
 def _untaps_in_place(parts: list[Any], shape: tuple[int, ...], kernel: Pair, stride: Pair) -> np.ndarray:
     u = np.zeros(shape, parts[0].dtype)
-    for part, rows_and_columns in zip(parts, _seen(shape, kernel, stride), strict=True):
-        u[(slice(None), *rows_and_columns)] += part
+    for part, seen in zip(parts, _seen(shape, kernel, stride), strict=True):
+        u[(slice(None), *seen)] += part
     return u
 
 
