@@ -17,13 +17,17 @@ ENTRIES = claims.entries()
 IDENTIFIER = re.compile(
     r"\b(?:MON|NEW|GREEDY|JFB|FPN)-[A-Z][A-Za-z]*[0-9A-Za-z.-]*[0-9A-Za-z]|\bNEW-[a-z][a-zA-Z0-9-]*[a-zA-Z0-9]"
 )
-# the statements of MON sections 3 and 4.1, of its appendix A, those of appendix D on the dense network, and ours
+# the statements of MON sections 3 and 4 and of its appendices, and ours
 REQUIRED = {
-    *(f"MON-Eq{i}" for i in range(1, 27)),
+    *(f"MON-Eq{i}" for i in range(1, 29)),
     *(f"MON-Alg{i}" for i in range(1, 5)),
     *(f"MON-Thm{i}" for i in range(1, 4)),
     *(f"MON-EqA{i}" for i in range(1, 11)),
     *("MON-Prop1", "MON-Sec3.2-prox", "MON-Sec3.3-cholesky", "MON-Sec3.4-alpha", "MON-Sec3.5-cg", "MON-Sec4.1-cost"),
+    *(f"MON-EqB{i}" for i in range(1, 6)),
+    *(f"MON-EqC{i}" for i in range(1, 25)),
+    *("MON-Sec4.2-kernel", "MON-Sec4.2-cost", "MON-Sec4.2-padding", "MON-Sec4.3-tiers", "MON-PropC1"),
+    *("MON-TabD1", "MON-TabD2"),
     *("MON-AppA-strong", "MON-AppA-subdifferential", "MON-AppA-cayley"),
     *("MON-AppD.1-readout", "MON-AppD.2-weightnorm", "MON-AppD.2-alpha", "MON-AppD.2-onecycle"),
     *("NEW-prox-alpha", "NEW-not-prox", "NEW-strong-prox", "NEW-rate-fb", "NEW-rate-pr", "NEW-best-alpha"),

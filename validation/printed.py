@@ -87,3 +87,48 @@ def conjugate_gradient(M: Array, v: Array, iterations: int) -> Array:
         u, r_next = u + step * p, r - step * Mp
         p, r = r_next + (r_next @ r_next) / (r @ r) * p, r_next
     return u
+
+
+# ------------------------------------------------------------------------------------------------
+# Appendices B and C
+
+
+def fourier_basis(s: int) -> Array:
+    """MON appendix B: (F_s)_ij = omega^((i - 1)(j - 1))/s."""
+    return np.exp(2j * np.pi * (np.outer(np.arange(s), np.arange(s)) % s) / s) / s
+
+
+def equation_28(F: Array, DA: Array, DB: Array, m: float, alpha: float) -> Array:
+    """MON eq. 28 and (B5), in the convention D = F A F*: no alpha at D_B."""
+    inner = (1 + alpha * m) * np.eye(len(DA)) + alpha * DA.conj().T @ DA - DB + DB.conj().T
+    return F.conj().T @ inner @ F
+
+
+def equation_c8(A11: Array, A21: Array, B11: Array, m: float, alpha: float) -> Array:
+    """MON (C8): B11 - B11' with the sign that it has in W, not in I - W."""
+    return (1 + alpha * m) * np.eye(len(A11)) + alpha * (A11.T @ A11 + A21.T @ A21 + B11 - B11.T)
+
+
+def proposition_c1(F1: Array, F2: Array, A: Array, B: Array, SJ: Array, n2: int, factor: float) -> Array:
+    """MON (C9), (C10) with the factor s^2 r^2: K acts on each of the n2 output channels alone.
+
+    K is s^2 x s^2 as printed while D_B D_A^-1 D_B* is n2 s^2 x n2 s^2: its diagonal block is taken for each channel.
+    """
+    DA, DB = F1 @ A @ F1.conj().T, F2 @ B @ F1.conj().T
+    X, pixels = np.linalg.inv(DA), len(SJ)
+    gram = (DB @ X @ DB.conj().T).reshape(n2, pixels, n2, pixels)
+    K = np.zeros((n2, pixels, n2, pixels), complex)
+    for c in range(n2):
+        core = factor * np.eye(SJ.shape[1]) + SJ.T @ gram[c, :, c] @ SJ
+        K[c, :, c] = SJ @ np.linalg.inv(core) @ SJ.T
+    return F1.conj().T @ (X - X @ DB.conj().T @ K.reshape(n2 * pixels, -1) @ DB @ X) @ F1
+
+
+def equation_c17(r: int, s: int) -> Array:
+    """MON (C17): ones on the diagonal where i mod r = 1."""
+    return np.diag([1.0 * (i % r == 1) for i in range(1, s + 1)])
+
+
+def equation_c24(S: Array, J: Array) -> Array:
+    """MON (C24), last line, without its factor: S J J' S'."""
+    return S @ J @ J.T @ S.T

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..operators import MonotoneDense
 from ..operators.dense import weight
-from . import problems
+from . import appendix_b, problems
 from .verdict import PRINTED, Verdict, columns, compare, largest
 
 
@@ -101,6 +101,13 @@ def weight_norm(seed: int, size: float) -> list[Verdict]:
         compare(claim, "m + min(g, 0) - lambda_min(I - W)", largest(below), "<=", 0, slack=1e-12),
         compare(claim, "n = 1, m = 1, g = -3: I - W", modulus(weight(one, zero, 1.0, -3.0)), ">=", 1, form=PRINTED),
         compare(claim, "g = -3 is refused (1 = yes)", _refused(one), "==", 1),
+        compare(
+            claim,
+            "convolutions, with the norms of their kernels: relative error",
+            appendix_b.normalised(seed, problems.count(40, size)),
+            "<=",
+            1e-13,
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""MON appendix D.1: the dense network of Table D1, its parameter count and the gradient through its readout."""
+"""MON appendix D.1: the readouts of the dense network and of the single convolution, and gradients through them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import activations
 from ..losses import cross_entropy
-from ..networks import MonNetwork, mon_fc
+from ..networks import MonNetwork, mon_conv, mon_fc
 from . import problems
 from .verdict import Verdict, compare, largest
 
@@ -37,6 +38,14 @@ def dense_network(seed: int, size: float) -> list[Verdict]:
             "<=",
             1e-6,
         ),
+        compare(
+            claim,
+            "single convolution: features against means over 4 x 4, rest left out",
+            largest(_pooled(seed)),
+            "<=",
+            1e-14,
+        ),
+        compare(claim, "single convolution: the same gradients", largest(_convolution(seed)), "<=", 1e-6),
     ]
 
 
@@ -67,6 +76,30 @@ def _directional(seed: int, trials: int) -> Iterator[tuple[float, str]]:
         x, labels = rng.normal(size=(6, 4)), rng.integers(0, 3, 6)
         for error, name in directional_error(network, x, labels, rng):
             yield error, f"{name}, {activation!r}, seed {seed + k}"
+
+
+def _pooled(seed: int) -> Iterator[tuple[float, str]]:
+    for side in range(2, 13):
+        rng = np.random.default_rng(seed + side)
+        network = mon_conv(rng, (1, side, side), 2, dtype=np.float64)
+        z = rng.normal(size=(3, 2, side + 2, side + 2))
+        whole = (side + 2) // 4
+        means = [
+            z[:, c, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean(axis=(1, 2))
+            for c in range(2)
+            for i in range(whole)
+            for j in range(whole)
+        ]
+        logits = np.transpose(means) @ network.readout_weight.T + network.readout_bias
+        yield float(np.abs(network.readout(z) - logits).max()), f"side {side} and its border, seed {seed + side}"
+
+
+def _convolution(seed: int) -> Iterator[tuple[float, str]]:
+    rng = np.random.default_rng(seed)
+    network = mon_conv(rng, (2, 4, 6), 2, classes=3, activation=activations.tanh, dtype=np.float64)
+    x, labels = rng.normal(size=(3, 2, 4, 6)), rng.integers(0, 3, 3)
+    for error, name in directional_error(network, x, labels, rng):
+        yield error, f"{name}, images 4 x 6, seed {seed}"
 
 
 __all__ = ["dense_network"]
