@@ -4,6 +4,7 @@ from .conv import MonotoneConv, zero_padded
 from .dense import MonotoneDense
 from .fourier import FourierMap
 from .linear import DenseMap, Transpose
+from .multitier import MonotoneMultiTier
 from .strided import StridedMap, alias_inverse, strided_convolution
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FourierMap",
     "MonotoneConv",
     "MonotoneDense",
+    "MonotoneMultiTier",
     "StridedMap",
     "Transpose",
     "alias_inverse",

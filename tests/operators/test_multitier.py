@@ -1,0 +1,439 @@
+"""Multi-tier operators: the laws against the definition of appendix C in matrices, equilibria, gradients, bad input."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import laws
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import NUMPY, flat
+from oracles import assert_close, correlation, size
+
+import implicitref as ir
+from implicitref.errors import HypothesisError, ShapeError
+from implicitref.operators import MonotoneConv, MonotoneMultiTier
+
+# ------------------------------------------------------------------------------------------------
+# The definition
+
+
+def scaled(K, c):
+    return np.asarray(K) if c is None else c * np.asarray(K) / np.sqrt(np.square(K).sum())
+
+
+def selection(size, stride, out):
+    """The 0-1 matrix of every r-th pixel, in the top left corner of `out`."""
+    source = np.arange(math.prod(size)).reshape(size)[:: stride[0], :: stride[1]]
+    place = np.arange(math.prod(out)).reshape(out)[: source.shape[0], : source.shape[1]]
+    U = np.zeros((math.prod(out), math.prod(size)))
+    U[place.ravel(), source.ravel()] = 1
+    return U
+
+
+def factors(A, B, S, m, sizes, stride=2, g=None, gs=None, h=None):
+    """A and B of W = (1 - m) I - A'A + B - B', both block lower bidiagonal (C1, C4), analytic in every parameter."""
+    stride, L = stride if isinstance(stride, tuple) else (stride, stride), len(A)
+    g, gs, h = (scales or [None] * L for scales in (g, gs, h))
+    A = [correlation(scaled(K, c and c**0.5), s) for K, c, s in zip(A, g, sizes, strict=True)]
+    B = [correlation(scaled(K, c), s) for K, c, s in zip(B, h, sizes, strict=True)]
+    S = [
+        np.kron(np.eye(K.shape[0]), selection(sizes[i], stride, sizes[i + 1]))
+        @ correlation(scaled(K, gs[i] and gs[i] ** 0.5), sizes[i])
+        for i, K in enumerate(S)
+    ]
+    ends = np.cumsum([0] + [len(K) for K in A])
+    whole_A, whole_B = (np.zeros((ends[-1], ends[-1]), np.result_type(*A, *B, *S)) for _ in range(2))
+    for i in range(L):
+        here = slice(ends[i], ends[i + 1])
+        whole_A[here, here], whole_B[here, here] = A[i], B[i]
+        if i + 1 < L:
+            below = slice(ends[i + 1], ends[i + 2])
+            whole_A[below, here], whole_B[below, here] = S[i], -A[i + 1].T @ S[i]
+    return whole_A, whole_B, ends
+
+
+def weight(m, **params):
+    A, B, _ = factors(m=m, **params)
+    return (1 - m) * np.eye(len(A)) - A.T @ A + B - B.T
+
+
+laws.WEIGHTS[MonotoneMultiTier] = lambda W: functools.partial(weight, sizes=W.sizes, stride=W.stride)
+
+
+def draw(sizes, channels, stride=2, kernel=(3, 3, 3), m=0.5, seed=0, g=False, gs=False, h=False):
+    """Random parameters of a MonotoneMultiTier; kernel: the sides of A, B, S."""
+    rng, L = np.random.default_rng(seed), len(sizes)
+    pair = lambda k: (k, k) if isinstance(k, int) else k  # noqa: E731
+    new = lambda o, i, k: rng.normal(size=(o, i, *pair(k))) / (o * i) ** 0.25 / math.prod(pair(k)) ** 0.5  # noqa: E731
+    n = channels
+    params = {
+        "A": [new(c, c, kernel[0]) for c in n],
+        "B": [new(c, c, kernel[1]) for c in n],
+        "S": [new(n[i + 1], n[i], kernel[2]) for i in range(L - 1)],
+        "m": m,
+        "sizes": sizes,
+        "stride": stride,
+    }
+    for name, wanted, count in (("g", g, L), ("gs", gs, L - 1), ("h", h, L)):
+        if wanted:
+            params[name] = list(rng.uniform(0.3, 1.5, size=count) * (rng.choice([-1, 1], count) if name == "h" else 1))
+    return params
+
+
+def tiers(to, **params):
+    """MonotoneMultiTier in the backend's arrays."""
+    lists = {name: [to(x) for x in params[name]] for name in ("A", "B", "S", "g", "gs", "h") if name in params}
+    return MonotoneMultiTier(m=params["m"], sizes=params["sizes"], stride=params["stride"], **lists)
+
+
+CASES = {
+    "one tier": draw([(3, 4)], [2], seed=1),
+    "one tier, scales": draw([(3, 4)], [2], seed=2, g=True, gs=True, h=True),
+    "two tiers": draw([(4, 4), (2, 2)], [2, 2], seed=3),
+    "two tiers, scales": draw([(4, 4), (2, 2)], [1, 3], seed=4, g=True, gs=True, h=True),
+    "two tiers, g alone": draw([(2, 4), (1, 2)], [2, 1], seed=5, g=True),
+    "zero-filled": draw([(4, 2), (3, 2)], [2, 2], seed=6, gs=True),
+    "three tiers, even kernels": draw([(4, 4), (4, 2), (2, 2)], [1, 2, 1], kernel=(2, 4, 2), seed=7, h=True),
+    "stride 3": draw([(3, 6), (1, 2)], [1, 2], 3, seed=8, m=0.1),
+    "stride by axis": draw([(3, 4), (3, 2), (3, 1)], [1, 2, 1], (1, 2), ((1, 3), (3, 1), (3, 2)), seed=9),
+    "kernels beyond the image": draw([(4, 2), (2, 1)], [1, 2], kernel=((5, 3), 4, (3, 5)), seed=10, g=True),
+    "five tiers": draw([(1, 16), (1, 8), (1, 4), (1, 2), (1, 1)], [1, 1, 2, 1, 1], (1, 2), ((1, 3),) * 3, seed=11),
+    "stride 1": draw([(3, 3), (3, 3)], [1, 1], 1, seed=12, gs=True),
+    "one pixel": draw([(2, 2), (1, 1)], [1, 2], kernel=(1, 1, 1), seed=13),
+}
+
+
+# ------------------------------------------------------------------------------------------------
+# Laws
+
+LAWS = {name: law for name, law in laws.OPERATOR_LAWS.items() if name != "check_round_trip"}
+
+
+@pytest.mark.claim("MON-Sec4.3-tiers", "MON-EqC1", "MON-EqC2", "MON-EqC3", "MON-EqC4", "MON-EqC5")
+@pytest.mark.claim("MON-EqC6", "MON-EqC7", "MON-AppD.2-weightnorm")
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("case", CASES)
+def test_laws(case, law):
+    LAWS[law](tiers(np.asarray, **CASES[case]), NUMPY)
+
+
+@pytest.mark.parametrize("case", ["two tiers, scales", "zero-filled", "one tier"])
+def test_laws_on_every_backend(case, backend):
+    W = tiers(backend, **CASES[case])
+    for law in LAWS.values():
+        law(W, backend)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_vjp_against_differences(case):
+    laws.check_vjp_taylor(tiers(np.asarray, **CASES[case]), NUMPY)
+
+
+@st.composite
+def operators(draw_from):
+    """Tiers of any sizes, from the last upwards: a tier is stride times anything up to the size of the next."""
+    L = draw_from(st.integers(1, 3))
+    axes = []
+    for _ in range(2):
+        r, side = draw_from(st.integers(1, 3 if L < 3 else 2)), draw_from(st.integers(1, 3))
+        sides = [side]
+        for _ in range(L - 1):
+            sides.append(r * draw_from(st.integers(max(1, sides[-1] - 2), sides[-1])))
+        axes.append((r, sides[::-1]))
+    (r1, rows), (r2, columns) = axes
+    side = st.tuples(st.integers(1, 7), st.integers(1, 7))
+    channels = [draw_from(st.integers(1, 2)) for _ in range(L)]
+    scales = {name: draw_from(st.booleans()) for name in ("g", "gs", "h")}
+    kernel, seed = tuple(draw_from(side) for _ in range(3)), draw_from(st.integers(0, 2**32 - 1))
+    return draw(list(zip(rows, columns, strict=True)), channels, (r1, r2), kernel, 0.4, seed, **scales)
+
+
+@pytest.mark.claim("MON-Sec4.3-tiers", "MON-PropC1", "MON-EqC6", "MON-EqC7")
+@given(params=operators(), alpha=st.sampled_from([0.1, 1.0, 5.0]))
+def test_products_and_resolvents_are_their_matrices(params, alpha):
+    W, M = tiers(np.asarray, **params), weight(**params)
+    z = np.random.default_rng(0).normal(size=(2, W.size))
+    scale = 1 + float(np.abs(M).sum(axis=0).max() + np.abs(M).sum(axis=1).max())
+    assert_close(W.matvec(z), z @ M.T, scale=scale * np.abs(z).max(), tol=1e-13)
+    assert_close(W.rmatvec(z), z @ M, scale=scale * np.abs(z).max(), tol=1e-13)
+    V, shifted = W.resolvent(alpha), (1 + alpha) * np.eye(len(M)) - alpha * M
+    assert_close(V.matvec(z), np.linalg.solve(shifted, z.T).T, scale=size(z), tol=1e-11)
+    assert_close(V.rmatvec(z), np.linalg.solve(shifted.T, z.T).T, scale=size(z), tol=1e-11)
+    assert_close(V.matvec(z) @ shifted.T, z, scale=size(z) * scale, tol=1e-12)
+
+
+@pytest.mark.claim("MON-EqC1", "MON-EqC2", "MON-EqC4", "MON-EqC5")
+def test_nothing_flows_upwards_and_every_block_is_the_papers():
+    params = draw([(4, 4), (2, 2), (1, 1)], [1, 2, 2], seed=21)
+    (A, _, ends), M = factors(**params), weight(**params)
+    tier = [slice(ends[i], ends[i + 1]) for i in range(3)]
+    for i, j in ((0, 1), (0, 2), (1, 2), (2, 0)):
+        assert_close(M[tier[i], tier[j]], np.zeros_like(M[tier[i], tier[j]]), scale=1, tol=1e-15)
+    for i in range(2):
+        below = -2 * A[tier[i + 1], tier[i + 1]].T @ A[tier[i + 1], tier[i]]
+        assert_close(M[tier[i + 1], tier[i]], below, scale=size(below), tol=1e-14)
+    assert_close(tiers(np.asarray, **params).to_dense(), M, scale=size(M), tol=1e-13)
+
+
+@pytest.mark.claim("MON-EqC8")
+def test_the_printed_sign_of_c8():
+    params, alpha = draw([(4, 4), (2, 2)], [2, 1], seed=22), 0.7
+    (A, B, ends), m = factors(**params), params["m"]
+    first, gram = slice(0, ends[1]), (A.T @ A)[: ends[1], : ends[1]]
+    skew = (B - B.T)[first, first]
+    printed = (1 + alpha * m) * np.eye(ends[1]) + alpha * (gram + skew)
+    W = tiers(np.asarray, **params).to_dense()[first, first]
+    assert_close(
+        printed - ((1 + alpha) * np.eye(ends[1]) - alpha * W), 2 * alpha * skew, scale=size(printed), tol=1e-13
+    )
+    assert np.abs(2 * alpha * skew).max() > 0.1
+
+
+def test_shift_equivariance_by_the_total_stride():
+    W = tiers(np.asarray, **draw([(8, 4), (4, 2), (2, 1)], [2, 1, 2], seed=23))
+    z = np.random.default_rng(1).normal(size=(1, W.size))
+
+    def moved(state):
+        return W.join([np.roll(x, (4 // 2**i, 4 // 2**i), axis=(2, 3)) for i, x in enumerate(W.split(state))])
+
+    for function in (W.matvec, W.rmatvec, W.resolvent(0.5).matvec, W.resolvent(0.5).rmatvec):
+        assert_close(function(moved(z)), moved(function(z)), scale=10, tol=1e-14)
+
+
+# ------------------------------------------------------------------------------------------------
+# One tier, many tiers, long states
+
+
+def test_one_tier_is_a_convolution():
+    params = CASES["one tier, scales"]
+    W = tiers(np.asarray, **params)
+    conv = MonotoneConv(params["A"][0], params["B"][0], 0.5, (3, 4), g=params["g"][0], h=params["h"][0])
+    z, dy = np.random.default_rng(2).normal(size=(2, 3, *conv.state_shape))
+    for name in ("matvec", "rmatvec"):
+        assert_close(getattr(W, name)(flat(z)), flat(getattr(conv, name)(z)), scale=10, tol=1e-14)
+        assert_close(
+            getattr(W.resolvent(0.7), name)(flat(z)), flat(getattr(conv.resolvent(0.7), name)(z)), scale=10, tol=1e-14
+        )
+    assert_close(W.lipschitz(), conv.lipschitz(), scale=10, tol=1e-14)
+    assert_close(W.monotonicity(), conv.monotonicity(), scale=10, tol=1e-14)
+    ours, theirs = W.vjp(flat(z), flat(dy)), conv.vjp(z, dy)
+    assert ours["S"] == ours["gs"] == []
+    for name, gradient in theirs.items():
+        assert_close(ours[name][0], gradient, scale=size(gradient), tol=1e-13)
+
+
+@pytest.mark.claim("MON-Sec4.3-tiers")
+def test_the_sizes_of_the_zero_padded_networks():
+    params = draw([(10, 10), (6, 6), (4, 4)], [2, 2, 1], seed=24, g=True, gs=True, h=True)
+    W, M = tiers(np.asarray, **params), weight(**params)
+    z = np.random.default_rng(3).normal(size=(2, W.size))
+    assert_close(W.matvec(z), z @ M.T, scale=10, tol=1e-13)
+    assert_close(
+        W.resolvent(0.3).rmatvec(z), np.linalg.solve(1.3 * np.eye(W.size) - 0.3 * M.T, z.T).T, scale=10, tol=1e-12
+    )
+    assert W.shapes == [(2, 10, 10), (2, 6, 6), (1, 4, 4)]
+    received = W.split(W.matvec(W.join([W.split(z)[0], *(0 * x for x in W.split(z)[1:])])))[1]
+    assert np.abs(received[:, :, :5, :5]).min() > 0  # A_22' reaches one pixel into the rows that receive nothing
+
+
+def test_long_states_have_their_norms_from_lanczos():
+    params = draw([(16, 16), (8, 8)], [2, 2], seed=25)
+    W, G = tiers(np.asarray, **params), np.eye(640) - weight(**params)
+    assert W.size > 512
+    assert_close(W.lipschitz(), np.linalg.norm(G, 2), scale=W.lipschitz(), tol=1e-6)
+    assert_close(W.monotonicity(), np.linalg.eigvalsh((G + G.T) / 2)[0], scale=W.lipschitz(), tol=1e-6)
+
+
+def test_split_and_join_are_inverse():
+    W = tiers(np.asarray, **CASES["three tiers, even kernels"])
+    z = np.random.default_rng(4).normal(size=(2, W.size))
+    np.testing.assert_array_equal(W.join(W.split(z)), z)
+    assert [x.shape[1:] for x in W.split(z)] == W.shapes
+    np.testing.assert_array_equal(W.split(z)[1], z[:, 16:32].reshape(2, 2, 4, 2))
+
+
+def test_round_trip_and_copies():
+    params = CASES["two tiers, scales"]
+    mine = [np.array(K) for K in params["A"]]
+    W = tiers(np.asarray, **(params | {"A": mine}))
+    again, before = W.replace(**W.params), W.to_dense()
+    np.testing.assert_array_equal(again.to_dense(), before)
+    mine[0][:] = 7
+    np.testing.assert_array_equal(W.replace(m=0.5).to_dense(), before)
+    doubled = W.replace(S=[2 * K for K in W.S], m=2.0)
+    assert doubled.m == 2.0
+    np.testing.assert_array_equal(doubled.params["S"][0], 2 * params["S"][0])
+    np.testing.assert_array_equal(doubled.params["A"][0], params["A"][0])
+    with pytest.raises(TypeError, match="no parameter size; it has A, B, S, m, sizes, stride, g, gs, h"):
+        W.replace(size=3)
+
+
+def test_resolvents_are_factored_once():
+    W = tiers(np.asarray, **CASES["two tiers"])
+    assert W.resolvent(0.5) is W.resolvent(0.5)
+    assert W.resolvent(0.5).cayley() is W.resolvent(0.5).cayley()
+    assert W.resolvent(0.5) is not W.resolvent(0.25)
+
+
+# ------------------------------------------------------------------------------------------------
+# Equilibria and their gradients
+
+PROBLEMS = {
+    "one tier": draw([(4, 5)], [2], m=1.0, seed=31),
+    "one tier, scales": draw([(4, 5)], [2], m=1.0, seed=32, g=True, gs=True, h=True),
+    "two tiers": draw([(4, 4), (3, 3)], [2, 1], m=1.0, seed=33),
+    "two tiers, scales": draw([(4, 4), (3, 3)], [1, 2], m=1.0, seed=34, g=True, gs=True, h=True),
+    "three tiers": draw([(8, 8), (4, 4), (3, 3)], [1, 1, 1], m=1.0, seed=35),
+    "three tiers, scales": draw([(8, 8), (4, 4), (3, 3)], [1, 1, 1], m=1.0, seed=36, g=True, gs=True, h=True),
+}
+
+
+def problem(name, border, batch=2):
+    """W, M, an injection clear of the kinks, the activation, its oracle and the equilibrium to rounding."""
+    params, inside = PROBLEMS[name], None
+    W, M = tiers(np.asarray, **params), weight(**params)
+    relu = ir.activations.relu
+    activation = ir.activations.zero_border(relu, 1, shapes=W.shapes) if border else relu
+    inside = np.concatenate(
+        [(np.pad(np.ones((c, h - 2, w - 2)), [(0, 0), (1, 1), (1, 1)])).ravel() for c, h, w in W.shapes]
+    )
+    sigma = oracles.bordered("relu", inside > 0) if border else oracles.DEFINITIONS["relu"]
+    for attempt in range(100):
+        b = np.random.default_rng(attempt).normal(size=(batch, W.size)) * 1.5
+        start = ir.mon.equilibrium(W, b, activation, tol=1e-9, max_iter=20000).z
+        z = oracles.newton_equilibria(M, b, sigma, start)
+        if oracles.clear_of_kinks("relu", z @ M.T + b, 1e-3):
+            return W, M, b, activation, sigma, z
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize("border", [False, True])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_equilibria_and_gradients(name, border):
+    W, M, b, activation, sigma, z_star = problem(name, border)
+    z = ir.mon.equilibrium(W, b, activation, tol=1e-11).z
+    assert_close(z, sigma["sigma"](z @ M.T + b), scale=size(z), tol=1e-11)
+    assert_close(z, z_star, scale=size(z), tol=1e-11)
+    dz = np.random.default_rng(41).normal(size=z.shape)
+    grads, _ = ir.mon.equilibrium_vjp(W, b, activation, z, dz, tol=1e-11)
+    params = PROBLEMS[name]
+    dpre = oracles.implicit_dpre(M, sigma["slope"](z @ M.T + b), dz)
+    assert_close(grads["injection"], dpre, scale=size(dpre), tol=1e-10)
+    assert set(grads) == {"injection", "m", *W.params}
+    for parameter in W.params:
+        for k, gradient in enumerate(grads[parameter]):
+            _check_against_differences(params, parameter, k, gradient, (b, sigma, z_star, dz))
+
+
+def _check_against_differences(params, parameter, k, gradient, at):
+    b, sigma, z_star, dz = at
+    values = params[parameter]
+
+    def loss(value):
+        M = weight(**(params | {parameter: [*values[:k], value, *values[k + 1 :]]}))
+        return float((dz * oracles.newton_equilibria(M, b, sigma, z_star)).sum())
+
+    direction = np.random.default_rng(k).normal(size=np.shape(values[k]))
+    direction /= np.linalg.norm(direction)
+    difference = oracles.central_difference(loss, values[k], direction, 1e-4)
+    scale = float(np.linalg.norm(gradient)) + 1e-3
+    assert_close((gradient * direction).sum(), difference, scale=scale, tol=1e-6)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradients_by_the_dense_formula(name):
+    W, M, b, activation, sigma, z = problem(name, border=False)
+    dz = np.random.default_rng(42).normal(size=z.shape)
+    grads, _ = ir.mon.equilibrium_vjp(W, b, activation, z, dz, tol=1e-11)
+    dpre = oracles.implicit_dpre(M, sigma["slope"](z @ M.T + b), dz)
+    named = {key: value for key, value in PROBLEMS[name].items() if key not in ("sizes", "stride")}
+    fixed = functools.partial(weight, sizes=W.sizes, stride=W.stride)
+    desired = oracles.weight_gradient(dpre.T @ z, named, fixed)
+    assert_close(grads["m"], desired["m"], scale=size(desired["m"]), tol=1e-10)
+    for parameter in W.params:
+        for gradient, wanted in zip(grads[parameter], desired[parameter], strict=True):
+            assert_close(gradient, wanted, scale=size(wanted), tol=1e-10)
+
+
+@pytest.mark.parametrize("method", laws.METHODS[:3])
+def test_the_splittings_are_the_same(method):
+    W, _, b, activation, _, z_star = problem("two tiers, scales", border=True)
+    inclusion = ir.mon.forward_inclusion(W, b, activation)
+    laws.check_generator(method, inclusion, 0.1, b)
+    laws.check_generator(method, ir.mon.backward_inclusion(W, activation.derivative(b), b), 0.1, b)
+    z = ir.mon.equilibrium(W, b, activation, method=method, tol=1e-10, max_iter=20000).z
+    assert_close(z, z_star, scale=size(z_star), tol=1e-9)
+
+
+def test_float32_states_are_certified_in_double():
+    W, M, b, activation, _, z_star = problem("three tiers, scales", border=True)
+    solution = ir.mon.equilibrium(W, b.astype(np.float32), activation, tol=1e-4)
+    assert solution.z.dtype == np.float32
+    error = np.linalg.norm(solution.z - z_star, axis=1)
+    assert (error <= solution.bound + 1e-6 * np.abs(z_star).max() * len(M) ** 0.5).all()
+
+
+# ------------------------------------------------------------------------------------------------
+# Bad input
+
+
+def refused(error, match, **changed):
+    with pytest.raises(error, match=match):
+        MonotoneMultiTier(**(draw([(4, 4), (2, 2)], [2, 1], seed=51) | changed))
+
+
+@pytest.mark.claim("MON-Sec4.3-tiers", "MON-AppD.2-weightnorm", "MON-PropC1")
+def test_refused_by_name():
+    K = lambda *shape: np.ones((*shape, 3, 3))  # noqa: E731
+    refused(ShapeError, r"S\[0\] must be kernels \(out, 2, kh, kw\)", S=[K(1, 3)])
+    refused(ShapeError, r"S\[0\] must have 1 output channels, those of A\[1\] \[MON-Sec4.3-tiers\]", S=[K(2, 2)])
+    refused(ShapeError, r"B\[1\] must have 1 output channels, those of A\[1\]", B=[K(2, 2), K(2, 2)])
+    refused(ShapeError, r"A\[1\] must be kernels \(n, n, kh, kw\)", A=[K(2, 2), K(2, 1)])
+    refused(ShapeError, r"A\[0\] must be kernels .* nowhere empty", A=[K(0, 0), K(1, 1)])
+    refused(ShapeError, r"A must have at least one entry.*\[MON-Sec4.3-tiers\]; got 0", A=[], B=[], S=[], sizes=[])
+    refused(ShapeError, r"B must have 2 entries, a kernel for each tier of A", B=[K(2, 2)])
+    refused(ShapeError, r"S must have 1 entries", S=[])
+    refused(ShapeError, r"sizes must have 2 entries", sizes=[(4, 4)])
+    refused(ShapeError, r"g must have 2 entries", g=[1.0])
+    refused(
+        ShapeError, r"sizes\[1\] must be at least sizes\[0\]/stride = \(2, 2\).*got \(2, 1\)", sizes=[(4, 4), (2, 1)]
+    )
+    refused(HypothesisError, r"stride must divide sizes\[0\] \[MON-PropC1\].*side of 5.*4 or 6", sizes=[(4, 5), (3, 3)])
+    refused(HypothesisError, r"sizes\[1\] must be \(height, width\)", sizes=[(4, 4), (0, 2)])
+    refused(HypothesisError, r"stride must be an integer >= 1", stride=0)
+    refused(HypothesisError, r"m must be a finite number > 0", m=0.0)
+    refused(HypothesisError, r"g\[1\] must be > 0 \[MON-AppD.2-weightnorm\]; got -1", g=[1.0, -1.0])
+    refused(HypothesisError, r"gs\[0\] must be > 0 \[MON-AppD.2-weightnorm\]; got 0", gs=[0.0])
+    refused(HypothesisError, r"h\[0\] must be a finite scalar", h=[math.nan, 1.0])
+    refused(HypothesisError, r"S\[0\] must not be zero where its norm divides", S=[0 * K(1, 2)], gs=[1.0])
+    refused(
+        HypothesisError,
+        r"A\[0\] must be float32 or float64; got dtype float16",
+        A=[K(2, 2).astype(np.float16), K(1, 1)],
+    )
+    refused(HypothesisError, r"S\[0\] must be finite", S=[math.nan * K(1, 2)])
+    refused(TypeError, r"A must be a list, a kernel for each tier; got ndarray", A=K(2, 2))
+    refused(TypeError, r"B\[1\] must be an array", B=[K(2, 2), [[1.0]]])
+
+
+def test_states_are_refused_by_name():
+    W = tiers(np.asarray, **CASES["two tiers"])
+    with pytest.raises(ShapeError, match=r"z must have shape \(batch, 40\); got \(2, 39\)"):
+        W.matvec(np.ones((2, 39)))
+    with pytest.raises(ShapeError, match=r"tiers\[1\] must have shape \(batch, 2, 2, 2\)"):
+        W.join([np.ones((1, 2, 4, 4)), np.ones((1, 2, 3, 2))])
+    with pytest.raises(ShapeError, match="tiers must have 2 entries"):
+        W.join([np.ones((1, 2, 4, 4))])
+    with pytest.raises(HypothesisError, match="alpha must be a finite number > 0"):
+        W.resolvent(-1.0)
+
+
+def test_scales_may_come_as_one_array():
+    params = CASES["two tiers, scales"]
+    W = tiers(np.asarray, **params).replace(g=np.array(params["g"]))
+    np.testing.assert_array_equal(W.to_dense(), tiers(np.asarray, **params).to_dense())
