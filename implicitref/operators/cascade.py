@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, like, memoised, namespace, zeros
-from .dft import blocks, from_pairs, kernel_gradient, pairs
-from .fourier import adjoint, identity_like, outer, real_blocks
+from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, pairs
+from .fourier import adjoint, identity_like, outer, real_blocks, skew_part
 
 __all__ = ["Cascade", "Grid", "Stage", "Tier", "resolvent", "tiers", "vjp", "weight"]
 
@@ -24,13 +25,18 @@ class Grid(NamedTuple):
     """Images (channels, *size), seen on the coarse grid of this stride."""
 
     channels: int
-    size: tuple[int, int]
-    stride: int
+    size: Pair
+    stride: Pair
 
     @property
     def phases(self) -> int:
         """Channels on the coarse grid."""
-        return self.channels * self.stride**2
+        return self.channels * math.prod(self.stride)
+
+    @property
+    def coarse(self) -> Pair:
+        """Size of the coarse grid."""
+        return coarse(self.size, self.stride)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +96,7 @@ class Stage:
         return X
 
 
-def fit(x: Array, size: tuple[int, int]) -> Array:
+def fit(x: Array, size: Pair) -> Array:
     """Images (batch, c, h, w) cropped or filled with zeros at the end to another size."""
     xp, x = namespace(x), x[:, :, : size[0], : size[1]]
     for axis in (2, 3):
@@ -150,27 +156,27 @@ class Cascade:
 
 
 class Tier(NamedTuple):
-    """One tier: the blocks of A, B and of the strided S to the next tier (or None), and the grid that they live on."""
+    """One tier: the blocks of A, B - B' and the strided S to the next tier (or None), and the grid they live on."""
 
     A: Array
-    B: Array
+    skew: Array
     S: Array | None
     grid: Grid
 
 
-def tiers(A: list[Array], B: list[Array], S: list[Array], sizes: list[tuple[int, int]], stride: int) -> list[Tier]:
+def tiers(A: list[Array], B: list[Array], S: list[Array], sizes: Sequence[Pair], stride: Pair) -> list[Tier]:
     """The tiers of these kernels; a strided convolution keeps phase 0 of its results [MON-EqC13]."""
     found = []
     for i, (k_A, k_B, size) in enumerate(zip(A, B, sizes, strict=True)):
-        r = stride if i < len(S) else 1
+        r = stride if i < len(S) else (1, 1)
         D_S = blocks(S[i], size, r)[..., : S[i].shape[0], :] if i < len(S) else None
-        found.append(Tier(blocks(k_A, size, r), blocks(k_B, size, r), D_S, Grid(k_A.shape[0], size, r)))
+        found.append(Tier(blocks(k_A, size, r), blocks(skew_part(k_B), size, r), D_S, Grid(k_A.shape[0], size, r)))
     return found
 
 
 def _diagonal(tier: Tier, m: float) -> Array:
     # W_ii = (1 - m) I - A_ii' A_ii - A_{i+1,i}' A_{i+1,i} + B_ii - B_ii' [MON-EqC3]
-    D = (1 - m) * identity_like(tier.A) - adjoint(tier.A) @ tier.A + tier.B - adjoint(tier.B)
+    D = (1 - m) * identity_like(tier.A) - adjoint(tier.A) @ tier.A + tier.skew
     return D if tier.S is None else D - adjoint(tier.S) @ tier.S
 
 
@@ -198,13 +204,13 @@ def _stage(tier: Tier, i: int, P: Array, Q: Array | None) -> Stage:
     if tier.S is None:
         return Stage(state, tier.grid, received)
     passes = tier.S @ state if Q is not None else xp.concat([tier.S, xp.zeros_like(tier.S)], axis=-1)
-    passed = Grid(tier.S.shape[-2], _coarse(tier.grid), 1)
+    passed = Grid(tier.S.shape[-2], tier.grid.coarse, (1, 1))
     D = xp.concat([state, passes[..., : state.shape[-1]]], axis=-2)
     return Stage(D, tier.grid, received, passed)
 
 
 def vjp(
-    all_tiers: list[Tier], z: list[Array], dy: list[Array], supports: dict[str, list[tuple[int, int]]]
+    all_tiers: list[Tier], z: list[Array], dy: list[Array], supports: dict[str, list[Pair]]
 ) -> dict[str, list[Array]]:
     r"""Gradients of ``<dy, W z>`` by the kernels, from images of every tier.
 
@@ -219,20 +225,16 @@ def vjp(
         dA, dB = -(tier.A @ twice), H - adjoint(H)
         if i:
             above = all_tiers[i - 1]
-            received = _image(above.S, Z[i - 1], Grid(grid.channels, _coarse(above.grid), 1))
+            received = _image(above.S, Z[i - 1], Grid(grid.channels, above.grid.coarse, (1, 1)))
             dA = dA - 2 * outer(pairs(fit(received, grid.size), grid.stride), Y[i])
         grads["A"].append(kernel_gradient(dA, grid.size, supports["A"][i], grid.stride))
         grads["B"].append(kernel_gradient(dB, grid.size, supports["B"][i], grid.stride))
         if S is not None:
             below = all_tiers[i + 1]
             passed = _image(below.A, Y[i + 1], below.grid)
-            dS = -(S @ twice) - 2 * outer(pairs(fit(passed, _coarse(grid))), Z[i])
+            dS = -(S @ twice) - 2 * outer(pairs(fit(passed, grid.coarse)), Z[i])
             grads["S"].append(_strided_gradient(dS, grid, supports["S"][i]))
     return grads
-
-
-def _coarse(grid: Grid) -> tuple[int, int]:
-    return grid.size[0] // grid.stride, grid.size[1] // grid.stride
 
 
 def _image(D: Array, X: Array, grid: Grid) -> Array:
@@ -243,8 +245,8 @@ def _image(D: Array, X: Array, grid: Grid) -> Array:
     return xp.permute_dims(images, (3, 0, 1, 2))
 
 
-def _strided_gradient(dS: Array, grid: Grid, support: tuple[int, int]) -> Array:
+def _strided_gradient(dS: Array, grid: Grid, support: Pair) -> Array:
     # only phase 0 of the results is kept: the others have gradient 0
     xp, (K, w, o, i) = namespace(dS), dS.shape
-    others = xp.zeros((K, w, (grid.stride**2 - 1) * o, i), dtype=dS.dtype)
+    others = xp.zeros((K, w, (math.prod(grid.stride) - 1) * o, i), dtype=dS.dtype)
     return kernel_gradient(xp.concat([dS, others], axis=-2), grid.size, support, grid.stride)

@@ -3,9 +3,9 @@ r"""The DFT of real images as two matrix products, one an axis; the fast form of
 For sides up to about 64 two products with the DFT matrix beat an FFT on real hardware, need nothing but matmul, and
 write their results in the order that the next product wants: no transposes. Complex numbers are pairs (re, im).
 
-With a stride r an image is seen on the coarse grid (h/r, w/r) with r^2 phases in the place of every channel: pixel
-(r X + phase) of channel c is pixel X of channel (phase, c). There a strided convolution is an ordinary one, and the
-frequencies that aliasing couples in Proposition C1 are the channels of one coarse frequency [MON-PropC1].
+With strides r = (r_1, r_2) an image is seen on the coarse grid (h/r_1, w/r_2) with r_1 r_2 phases in the place of every
+channel: pixel (r X + phase) of channel c is pixel X of channel (phase, c). There a strided convolution is an ordinary
+one, and the frequencies that aliasing couples in Proposition C1 are the channels of one coarse frequency [MON-PropC1].
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ import numpy as np
 
 from ..arrays import Array, complex_like, like, namespace
 
-__all__ = ["blocks", "from_pairs", "kernel_gradient", "pairs", "shares"]
+__all__ = ["blocks", "coarse", "from_pairs", "kernel_gradient", "pairs", "shares"]
 
 
 # ------------------------------------------------------------------------------------------------
 # Kernels
 
 
-def blocks(kernel: Array, size: tuple[int, int], stride: int = 1) -> Array:
+Pair = tuple[int, int]
+
+
+def blocks(kernel: Array, size: Pair, stride: Pair = (1, 1)) -> Array:
     r"""One matrix for each frequency of the coarse grid, between channels (phase, c) [MON-EqB1, MON-EqC13].
 
     ``D(q)[(s, o), (t, i)] = sum k[o, i, d] exp(2 pi i <q, D>/(size/r))`` over the offsets d with
@@ -34,25 +37,30 @@ def blocks(kernel: Array, size: tuple[int, int], stride: int = 1) -> Array:
     ----------
     kernel : array (out, in, kh, kw)
     size : (h, w)
-    stride : int, divides h and w
+    stride : (r_1, r_2), divides the size
 
     Returns
     -------
-    complex array (h/r//2 + 1, w/r, r^2 out, r^2 in)
+    complex array (h/r_1//2 + 1, w/r_2, r_1 r_2 out, r_1 r_2 in)
     """
-    xp, (o, i, *support) = namespace(kernel), kernel.shape
+    xp, (o, i, *support), phases = namespace(kernel), kernel.shape, stride[0] * stride[1]
     k = complex_like(kernel, kernel)
     first, second = (complex_like(k, wave) for wave in _waves(size, tuple(support), stride))
-    (K, r, _, _), w = first.shape, second.shape[0]
+    K, w = first.shape[0], second.shape[0]
     rows = xp.tensordot(first, k, axes=((3,), (2,)))  # (q1, s1, t1, o, i, d2)
     both = xp.tensordot(rows, second, axes=((5,), (3,)))  # (q1, s1, t1, o, i, q2, s2, t2)
-    return xp.reshape(xp.permute_dims(both, (0, 5, 1, 6, 3, 2, 7, 4)), (K, w, r * r * o, r * r * i))
+    return xp.reshape(xp.permute_dims(both, (0, 5, 1, 6, 3, 2, 7, 4)), (K, w, phases * o, phases * i))
 
 
 @functools.lru_cache(maxsize=64)
-def _waves(size: tuple[int, int], support: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
-    coarse = size[0] // stride, size[1] // stride
-    return _wave(coarse[0], coarse[0] // 2 + 1, support[0], stride), _wave(coarse[1], coarse[1], support[1], stride)
+def _waves(size: Pair, support: Pair, stride: Pair) -> tuple[np.ndarray, np.ndarray]:
+    h, w = coarse(size, stride)
+    return _wave(h, h // 2 + 1, support[0], stride[0]), _wave(w, w, support[1], stride[1])
+
+
+def coarse(size: Pair, stride: Pair) -> Pair:
+    """The size of the coarse grid."""
+    return size[0] // stride[0], size[1] // stride[1]
 
 
 def _wave(n: int, frequencies: int, support: int, stride: int) -> np.ndarray:
@@ -62,32 +70,32 @@ def _wave(n: int, frequencies: int, support: int, stride: int) -> np.ndarray:
     return np.where(remainder == 0, np.exp(2j * math.pi * ((q * D) % n) / n), 0)
 
 
-def kernel_gradient(dD: Array, size: tuple[int, int], support: tuple[int, int], stride: int = 1) -> Array:
+def kernel_gradient(dD: Array, size: Pair, support: Pair, stride: Pair = (1, 1)) -> Array:
     r"""Adjoint of `blocks`: the gradient by the kernel from dD, where ``df = mean_q Re <dD(q), D(q)>``.
 
     Parameters
     ----------
-    dD : complex array (h/r//2 + 1, w/r, r^2 out, r^2 in)
+    dD : complex array (h/r_1//2 + 1, w/r_2, r_1 r_2 out, r_1 r_2 in)
     size : (h, w)
     support : (kh, kw)
-    stride : int
+    stride : (r_1, r_2)
 
     Returns
     -------
     array (out, in, kh, kw)
     """
     # D is linear in k with coefficients E: dk = sum_q share(q) Re(conj(dD) E), the mean over the whole coarse grid
-    xp, r, (K, w, o, i) = namespace(dD), stride, dD.shape
-    coarse = size[0] // r, size[1] // r
-    first, second, share = (complex_like(dD, wave) for wave in (*_waves(size, support, r), shares(coarse)))
+    xp, (r1, r2), (K, w, o, i) = namespace(dD), stride, dD.shape
+    waves = _waves(size, support, stride)
+    first, second, share = (complex_like(dD, wave) for wave in (*waves, shares(coarse(size, stride))))
     split = xp.conj(dD) * share[:, :, None, None]
-    split = xp.reshape(split, (K, w, r, r, o // r**2, r, r, i // r**2))
+    split = xp.reshape(split, (K, w, r1, r2, o // (r1 * r2), r1, r2, i // (r1 * r2)))
     rows = xp.tensordot(split, first, axes=((0, 2, 5), (0, 1, 2)))  # (q2, s2, o, t2, i, d1)
     return xp.real(xp.tensordot(rows, second, axes=((0, 1, 3), (0, 1, 2))))
 
 
 @functools.lru_cache(maxsize=64)
-def shares(size: tuple[int, int]) -> np.ndarray:
+def shares(size: Pair) -> np.ndarray:
     """The weight of each frequency of the half spectrum in a mean over the whole one, (h//2 + 1) x w."""
     twice = np.full(size[0] // 2 + 1, 2.0)  # a frequency with 0 < p_1 < h/2 stands for its mirror image too
     twice[0] = 1.0
@@ -101,7 +109,7 @@ def shares(size: tuple[int, int]) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _matrices(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _matrices(size: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     # Real matrices of the two transforms and of their inverses. The first maps h rows to pairs, (K x 2, h); the second
     # maps, for one frequency of the first, pairs of columns, (2 x w), to frequencies' pairs, (w x 2).
     (h, w), K = size, size[0] // 2 + 1
@@ -114,31 +122,30 @@ def _matrices(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return down, along, np.ascontiguousarray(up), np.ascontiguousarray(along.T)
 
 
-def pairs(x: Array, stride: int = 1, out: Array | None = None) -> Array:
-    """Half spectrum on the coarse grid: (batch, c, h, w) to real (h/r//2 + 1, w/r, 2, r^2 c, batch).
+def pairs(x: Array, stride: Pair = (1, 1), out: Array | None = None) -> Array:
+    """Half spectrum on the coarse grid: (batch, c, h, w) to real (h/r_1//2 + 1, w/r_2, 2, r_1 r_2 c, batch).
 
     On NumPy it is written to `out` if given.
     """
-    xp, r, (b, c, h, w) = namespace(x), stride, x.shape
-    coarse = h // r, w // r
-    K, n = coarse[0] // 2 + 1, coarse[1]
-    down, along = (like(x, matrix) for matrix in _matrices(coarse)[:2])
-    rows = xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, coarse[0], r, w * b))
-    rows = xp.reshape(down @ xp.permute_dims(rows, (0, 2, 1, 3)), (c, r, K, 2 * n, r, b))
-    target = None if out is None else out.reshape(K, 2 * n, r, r, c, b)
+    xp, (r1, r2), (b, c, *size) = namespace(x), stride, x.shape
+    h, w = coarse((size[0], size[1]), stride)
+    K, (down, along) = h // 2 + 1, (like(x, matrix) for matrix in _matrices((h, w))[:2])
+    rows = xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, h, r1, w * r2 * b))
+    rows = xp.reshape(down @ xp.permute_dims(rows, (0, 2, 1, 3)), (c, r1, K, 2 * w, r2, b))
+    target = None if out is None else out.reshape(K, 2 * w, r1, r2, c, b)
     spectrum = product_into(along, xp.permute_dims(rows, (0, 1, 2, 4, 3, 5)), (2, 4, 1, 3, 0, 5), target)
-    return xp.reshape(spectrum, (K, n, 2, r * r * c, b))
+    return xp.reshape(spectrum, (K, w, 2, r1 * r2 * c, b))
 
 
-def from_pairs(X: Array, size: tuple[int, int], stride: int = 1, out: Array | None = None) -> Array:
+def from_pairs(X: Array, size: Pair, stride: Pair = (1, 1), out: Array | None = None) -> Array:
     """Inverse of `pairs`, to (c, h, w, batch): the batch varies fastest in memory, as the next transform wants it."""
-    xp, r, (h, w), (K, n, _, C, b) = namespace(X), stride, size, X.shape
-    up, back = (like(X, matrix) for matrix in _matrices((h // r, w // r))[2:])
-    columns = xp.permute_dims(xp.reshape(X, (K, 2 * n, r, r, C // r**2, b)), (4, 2, 0, 3, 1, 5))
-    columns = product_into(back, columns, (0, 1, 2, 4, 3, 5))
-    target = None if out is None else out.reshape(C // r**2, h // r, r, w * b)
-    rows = product_into(up, xp.reshape(columns, (C // r**2, r, 2 * K, w * b)), (0, 2, 1, 3), target)
-    return xp.reshape(rows, (C // r**2, h, w, b))
+    xp, (r1, r2), (K, w, _, phases, b) = namespace(X), stride, X.shape
+    up, back = (like(X, matrix) for matrix in _matrices(coarse(size, stride))[2:])
+    h, c = size[0] // r1, phases // (r1 * r2)
+    columns = xp.permute_dims(xp.reshape(X, (K, 2 * w, r1, r2, c, b)), (4, 2, 0, 3, 1, 5))
+    columns = xp.reshape(product_into(back, columns, (0, 1, 2, 4, 3, 5)), (c, r1, 2 * K, w * r2 * b))
+    target = None if out is None else out.reshape(c, h, r1, w * r2 * b)
+    return xp.reshape(product_into(up, columns, (0, 2, 1, 3), target), (c, *size, b))
 
 
 def product_into(P: Array, X: Array, axes: tuple[int, ...], out: Array | None = None) -> Array:
