@@ -76,7 +76,7 @@ def equation_27(seed: int, size: float) -> list[Verdict]:
     claim = "MON-Eq27"
     shift = circulant.convolution(np.eye(3)[None, None, 2:].repeat(3, 2) * np.array([0, 1, 0])[:, None], 3)
     F = circulant.fourier(3)
-    package, imaginary, third = columns(_convolutions(seed, problems.count(60, size)))
+    package, back, third = columns(_convolutions(seed, problems.count(60, size)))
     return [
         compare(
             claim,
@@ -87,7 +87,7 @@ def equation_27(seed: int, size: float) -> list[Verdict]:
             form=PRINTED,
         ),
         compare(claim, "F* D F by the package against the dense convolution", largest(package), "<=", 1e-13),
-        compare(claim, "imaginary part of F* D F over its norm", largest(imaginary), "<=", 1e-13),
+        compare(claim, "F* D F, a complex matrix, against the dense convolution", largest(back), "<=", 1e-13),
         compare(claim, "the dense convolution against scipy.ndimage, mode wrap", largest(third), "<=", 1e-13),
     ]
 
@@ -102,8 +102,10 @@ def _convolutions(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         back = F_o.conj().T @ (F_o @ truth @ F_i.conj().T) @ F_i
         correlated = [sum(_correlate(z[b], kernel[a, b]) for b in range(i)) for a in range(o)]
         distance = relative(truth @ z.ravel(), np.ravel(correlated))
-        imaginary = np.linalg.norm(back.imag) / np.linalg.norm(truth)
-        yield (relative(found, truth), imaginary, distance), f"{o} x {i} channels, s = {s}, k = {k}, seed {seed + j}"
+        yield (
+            (relative(found, truth), relative(back, truth), distance),
+            f"{o} x {i} channels, s = {s}, k = {k}, seed {seed + j}",
+        )
 
 
 def _correlate(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
