@@ -8,7 +8,7 @@ from .errors import ConvergenceError, HypothesisError, ShapeError
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("claims", "datasets", "networks", "training")
+_ON_DEMAND = ("claims", "datasets", "fixed_point", "networks", "training")
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -30,6 +30,7 @@ __all__ = [
     "claims",
     "datasets",
     "errors",
+    "fixed_point",
     "layers",
     "losses",
     "mon",

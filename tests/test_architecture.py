@@ -30,6 +30,7 @@ STRANGERS = {"mon", "fixed_point", "well_posed", "sequential"}  # of floor 3: no
 INSIDE = {
     "operators": ["linear", "scales", "dense", "dft", "fourier", "conv", "strided", "cascade", "multitier", "__init__"],
     "splitting": ["inclusion", "iterations", "rates", "certificates", "solve", "__init__"],
+    "fixed_point": ["theory", "maps", "driver", "iteration", "rules", "examples", "__init__"],
 }
 LAZY = {"sklearn", "matplotlib", "jinja2", "rich"}
 NEVER = {"torch", "jax", "cupy", "tensorflow"}
