@@ -309,6 +309,26 @@ def newton_equilibria(W: np.ndarray, b: np.ndarray, name: str | dict[str, Any], 
     return np.stack([newton_equilibrium(W, row, name, z) for row, z in zip(b, start, strict=True)])
 
 
+def long_relu_equilibrium(W: np.ndarray, b: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """z = relu(W z + b) for one sample in extended precision: principal pivots, each solved by iterative refinement.
+
+    Newton steps at first; then one entry at a time, the first that is wrong (Murty 1974), which ends for I - W > 0.
+    """
+    W, b = W.astype(np.longdouble), b.astype(np.longdouble)
+    on = W @ start + b > 0
+    for pivot in range(2000):
+        G, z = np.identity(int(on.sum())) - W[np.ix_(on, on)], np.zeros_like(b)
+        inverse = np.linalg.inv(G.astype(np.float64))
+        for _ in range(8):
+            residual = b[on] - G @ z[on]
+            z[on] += inverse @ residual.astype(np.float64)
+        wrong = np.flatnonzero(np.where(on, z < 0, W @ z + b > 0))
+        if not wrong.size:
+            return z
+        on[wrong if pivot < 10 else wrong[:1]] ^= True
+    raise AssertionError("the active set did not settle")
+
+
 def implicit_dpre(W: np.ndarray, jac: np.ndarray, dz: np.ndarray) -> np.ndarray:
     """J (I - W'J)^-1 dz for every row, dense (Theorem 2): the gradient at the pre-activation."""
     n = W.shape[0]
