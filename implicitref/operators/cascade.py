@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, like, memoised, namespace, zeros
+from ..arrays import Array, eye, like, memoised, namespace, zeros
 from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, pairs
 from .fourier import adjoint, identity_like, outer, real_blocks, skew_part
 
@@ -78,10 +78,11 @@ class Stage:
         (K, w, _, columns, b), rows, xp = X.shape, self.D.shape[-2], namespace(x)
         Y = like(x, self.pairs()) @ xp.reshape(X, (K, w, 2 * columns, b))
         Y = xp.reshape(Y, (K, w, 2, rows, b))
-        result = from_pairs(Y[:, :, :, :n], self.state.size, self.state.stride, out)
+        result = from_pairs(Y[:, :, :, :n, :], self.state.size, self.state.stride, out)
         if self.passed is None:
             return result, None
-        return result, xp.permute_dims(from_pairs(Y[:, :, :, n:], self.passed.size, self.passed.stride), (3, 0, 1, 2))
+        passed = from_pairs(Y[:, :, :, n:, :], self.passed.size, self.passed.stride)
+        return result, xp.permute_dims(passed, (3, 0, 1, 2))
 
     def _spectra(self, x: Array, received: Array | None) -> Array:
         if self.received is None or received is None:
@@ -98,7 +99,7 @@ class Stage:
 
 def fit(x: Array, size: Pair) -> Array:
     """Images (batch, c, h, w) cropped or filled with zeros at the end to another size."""
-    xp, x = namespace(x), x[:, :, : size[0], : size[1]]
+    xp, x = namespace(x), x[:, :, : min(size[0], x.shape[2]), : min(size[1], x.shape[3])]
     for axis in (2, 3):
         missing = size[axis - 2] - x.shape[axis]
         if missing:
@@ -128,9 +129,9 @@ class Cascade:
 
     def to_dense(self) -> Array:
         """The matrix (N, N)."""
-        x = namespace(self.stages[0].D).real(self.stages[0].D)
-        N = sum(self._lengths())
-        return namespace(x).matrix_transpose(self.matvec(namespace(x).eye(N, dtype=x.dtype)))
+        xp = namespace(self.stages[0].D)
+        identity = eye(sum(self._lengths()), xp.real(self.stages[0].D))
+        return xp.matrix_transpose(self.matvec(identity))
 
     def _lengths(self) -> list[int]:
         return [math.prod((stage.state.channels, *stage.state.size)) for stage in self.stages]
@@ -248,5 +249,5 @@ def _image(D: Array, X: Array, grid: Grid) -> Array:
 def _strided_gradient(dS: Array, grid: Grid, support: Pair) -> Array:
     # only phase 0 of the results is kept: the others have gradient 0
     xp, (K, w, o, i) = namespace(dS), dS.shape
-    others = xp.zeros((K, w, (math.prod(grid.stride) - 1) * o, i), dtype=dS.dtype)
+    others = zeros((K, w, (math.prod(grid.stride) - 1) * o, i), dS)
     return kernel_gradient(xp.concat([dS, others], axis=-2), grid.size, support, grid.stride)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..arrays import Array, alongside, eye, from_numpy, is_array, like, memoised, namespace, owned, positive, to_numpy
 from ..errors import HypothesisError, ShapeError
+from . import cascade
 from .conv import kernel_of, size_of
 from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient
 from .linear import batch_of, inverse, pair_of
@@ -146,7 +147,8 @@ class MonotoneMultiTier:
         return [value**0.5 if scale in ROOTED else value for value in values]
 
     @memoised
-    def _map(self) -> _Tiers:
+    def by_tiers(self) -> _Tiers:
+        """W block by block, in the paper's letters: the readable form of `matvec` and `rmatvec`."""
         kernels = self._effective()
         A = [blocks(K, size) for K, size in zip(kernels["A"], self.sizes, strict=True)]
         B = [blocks(K, size) for K, size in zip(kernels["B"], self.sizes, strict=True)]
@@ -159,31 +161,47 @@ class MonotoneMultiTier:
         strided = [StridedMap(D, self.sizes[i], stride, self.sizes[i + 1]) for i, D in enumerate(S)]
         return _Tiers(maps[0], maps[1], strided, sign, self.shapes)
 
+    @memoised
+    def _coarse(self) -> list[cascade.Tier]:
+        kernels = self._effective()
+        return cascade.tiers(kernels["A"], kernels["B"], kernels["S"], self.sizes, stride_of(self.stride))
+
+    @memoised
+    def _cascade(self) -> cascade.Cascade:
+        return cascade.weight(self._coarse(), self.m)
+
     def matvec(self, z: Array) -> Array:
         """W z for every row of (batch, N)."""
-        return self._map().matvec(batch_of("z", z, self.state_shape))
+        return self._cascade().matvec(batch_of("z", z, self.state_shape))
 
     def rmatvec(self, y: Array) -> Array:
         """W' y for every row of (batch, N)."""
-        return self._map().rmatvec(batch_of("y", y, self.state_shape))
+        return self._cascade().rmatvec(batch_of("y", y, self.state_shape))
 
     def to_dense(self) -> Array:
         """W as a matrix (N, N)."""
-        return self._map().to_dense()
+        return self._cascade().to_dense()
 
-    def resolvent(self, alpha: float) -> BackSubstitution:
+    def resolvent(self, alpha: float) -> cascade.Cascade:
+        r"""V = (I + alpha (I - W))^-1, one block product a tier, factored once for each alpha [MON-EqC6, MON-EqC7].
+
+        See `resolvent_by_tiers` for the paper's form.
+        """
+        V: cascade.Cascade = self._resolvent(positive("alpha", alpha, " [MON-EqA5]"))
+        return V
+
+    @memoised
+    def _resolvent(self, alpha: float) -> cascade.Cascade:
+        return cascade.resolvent(self._coarse(), self.m, alpha)
+
+    def resolvent_by_tiers(self, alpha: float) -> BackSubstitution:
         r"""V = (I + alpha (I - W))^-1 by back substitution over the tiers [MON-EqC6, MON-EqC7].
 
         A diagonal block is ``A + B'B`` with ``A = (1 + alpha m) I + alpha (A_ii'A_ii - B_ii + B_ii')`` and
         ``B = sqrt(alpha) S_i``, inverted by Proposition C1, once for each alpha [MON-PropC1]. (C8) is printed with
         ``+ B_ii - B_ii'``.
         """
-        V: BackSubstitution = self._resolvent(positive("alpha", alpha, " [MON-EqA5]"))
-        return V
-
-    @memoised
-    def _resolvent(self, alpha: float) -> BackSubstitution:
-        W, inverses = self._map(), []
+        W, inverses = self.by_tiers(), []
         for i, tier in enumerate(W.inside):
             D = (1 + alpha) * identity_like(tier.D) - alpha * tier.D
             last = i == len(W.S)
@@ -205,10 +223,16 @@ class MonotoneMultiTier:
         -------
         dict of lists of arrays, the names and shapes of `params`
         """
+        z, dy = pair_of(z, dy, self.state_shape)
+        supports = {name: [tuple(K.shape[2:]) for K in getattr(self, name)] for name in ("A", "B", "S")}
+        return self._unscaled(cascade.vjp(self._coarse(), self.split(z), self.split(dy), supports))
+
+    def vjp_by_tiers(self, z: Array, dy: Array) -> dict[str, list[Array]]:
+        """`vjp` kernel by kernel, the readable form."""
         # C(p, q) is the gradient of <p, K q> by the kernel of K. With u = dy and t_i = S_i z_i, what tier i passes on,
         #   <u, W z> = sum_i -<A_i u_i, A_i z_i> - <S_i u_i, S_i z_i> + <u_i, (B_i - B_i') z_i> - 2 <A_i u_i, t_{i-1}>
         z, dy = pair_of(z, dy, self.state_shape)
-        W, z, u = self._map(), self.split(z), self.split(dy)
+        W, z, u = self.by_tiers(), self.split(z), self.split(dy)
         grads: dict[str, list[Array]] = {"A": [], "B": [], "S": []}
         for i, (A, B) in enumerate(zip(self.A, self.B, strict=True)):
             C = _gradient_by_kernel(W.shapes[i][1:])
@@ -277,7 +301,7 @@ class MonotoneMultiTier:
     @memoised
     def magnitude(self) -> _Tiers:
         """At least three times |W|, entry by entry: ``(1 - m) I - A'A + B - B'`` as one kernel, |S|'|S|, 2 |A|'|S|."""
-        xp, W, kernels = namespace(self.A[0]), self._map(), self._effective()
+        xp, W, kernels = namespace(self.A[0]), self.by_tiers(), self._effective()
         inside = [blocks(3 * xp.abs(kernel_gradient(K.D, K.size, K.size)), K.size) for K in W.inside]
         A, S = (
             [blocks(xp.abs(K), size) for K, size in zip(kernels[name], self.sizes, strict=False)] for name in ("A", "S")
@@ -381,33 +405,9 @@ class BackSubstitution:
             x.append(self.inverses[i].rmatvec(y_i + self.alpha * self.W.below_transposed(i, x[-1]) if x else y_i))
         return _join(x[::-1])
 
-    @memoised
-    def cayley(self) -> Reflection:
-        """2 V - I (MON eq. A5)."""
-        return Reflection(self)
-
     def to_dense(self) -> Array:
         """V as a matrix (N, N)."""
         return _dense(self, self.W)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reflection:
-    """2 V - I for a resolvent V."""
-
-    of: BackSubstitution
-
-    def matvec(self, x: Array) -> Array:
-        """2 V x - x."""
-        return 2 * self.of.matvec(x) - x
-
-    def rmatvec(self, y: Array) -> Array:
-        """2 V' y - y."""
-        return 2 * self.of.rmatvec(y) - y
-
-    def to_dense(self) -> Array:
-        """The matrix (N, N)."""
-        return _dense(self, self.of.W)
 
 
 def _split(z: Array, shapes: Sequence[Shape]) -> list[Array]:
