@@ -106,7 +106,7 @@ class MonotoneConv:
     def _map(self) -> FourierMap:
         # one block at a time, Proposition 1 with * for ' [MON-EqB4]
         DA = blocks(self.A, self.size)
-        gram, skew = adjoint(DA) @ DA, blocks(skew_part(self.B), self.size)
+        gram, skew = adjoint(DA) @ DA, blocks(skew_part(self.B, self.size), self.size)
         if self.g is not None:
             gram = gram * like(gram, self.g / square(self.A))
         if self.h is not None:

@@ -12,12 +12,13 @@ Images are real, so the frequencies p_1 = 0 .. h//2 of the first axis say everyt
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
 import scipy.fft
 
-from ..arrays import Array, complex_like, eye, like, memoised, namespace, zeros
+from ..arrays import Array, complex_like, eye, like, memoised, namespace
 from .dft import blocks, from_pairs, kernel_gradient, pairs
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
@@ -36,18 +37,24 @@ def adjoint(D: Array) -> Array:
     return xp.conj(xp.matrix_transpose(D))
 
 
-def skew_part(B: Array) -> Array:
-    """The kernel of B - B', with odd sides.
+def skew_part(B: Array, size: tuple[int, int]) -> Array:
+    """The kernel of B - B', no larger than the image.
 
-    Subtracted before the transform: D_B - D_B* would keep the rounding of a large symmetric part of B, which W does not
-    see and no certificate would know of.
+    Subtracted before the transform, entry by entry: D_B - D_B* would keep the rounding of a large symmetric part of B,
+    which W does not see and no certificate would know of.
     """
     xp = namespace(B)
-    for axis in (2, 3):  # a zero in front of an even side puts the centre (k - 1)//2 into the middle
-        if B.shape[axis] % 2 == 0:
-            front = zeros((*B.shape[:axis], 1, *B.shape[axis + 1 :]), B)
-            B = xp.concat([front, B], axis=axis)
-    return B - xp.flip(xp.permute_dims(B, (1, 0, 2, 3)), axis=(2, 3))
+    first, second = (like(B, _folding(k, n)) for k, n in zip(B.shape[2:], size, strict=True))
+    K = first @ B @ xp.matrix_transpose(second)
+    mirrored = xp.flip(xp.permute_dims(K, (1, 0, 2, 3)), axis=(2, 3))
+    return K - xp.roll(mirrored, tuple(side % 2 - 1 for side in K.shape[2:]), axis=(2, 3))  # even: centre before middle
+
+
+@functools.lru_cache(maxsize=64)
+def _folding(k: int, n: int) -> np.ndarray:
+    # one axis of a kernel onto an odd side, or onto the n pixels where that is more: entries that wrap together add up
+    side, d = min(n, 2 * (k // 2) + 1), np.arange(k)
+    return np.eye(side)[:, (d - (k - 1) // 2 + (side - 1) // 2) % side]
 
 
 # ------------------------------------------------------------------------------------------------
