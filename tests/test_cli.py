@@ -76,6 +76,49 @@ def test_resuming_gives_the_uninterrupted_training(tmp_path, monkeypatch):
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+IMAGES = {
+    "mon-conv": ["train", "mon-conv", "--channels", "4", "--epochs", "2", "--batch", "500", "--augment", "crop"],
+    "mon-multitier": ["train", "mon-multitier", "--channels", "2,3", "--epochs", "2", "--batch", "500"],
+}
+
+
+@pytest.mark.parametrize("model", IMAGES)
+def test_networks_on_images_train_in_pieces(model, tmp_path, capsys, monkeypatch):
+    whole, parts, pieces = tmp_path / "whole.npz", tmp_path / "parts.npz", 0
+    assert run(*IMAGES[model], "--checkpoint", whole, "--json", tmp_path / "r.json") == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["config"]["channels"] == ([4] if model == "mon-conv" else [2, 3])
+    assert report["history"][1]["loss"] < report["history"][0]["loss"]
+    status = run(*IMAGES[model], "--checkpoint", parts, "--minutes", "1e-9")
+    assert status == 3
+    assert "in epoch 1, after 1 of 3 minibatches" in capsys.readouterr().err
+    while status == 3:
+        pieces, status = pieces + 1, run(*IMAGES[model], "--checkpoint", parts, "--resume", "--minutes", "1e-9")
+    assert status == 0
+    assert pieces == 5
+    a, b = arrays_of(whole), arrays_of(parts)
+    assert set(a) == set(b)
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_the_papers_recipe_serves_networks_on_images(tmp_path):
+    assert run(*IMAGES["mon-conv"][:4], "--recipe", "paper", "--epochs", "1", "--json", tmp_path / "r.json") == 0
+    config = json.loads((tmp_path / "r.json").read_text())["config"]
+    assert (config["learning_rate"], config["schedule"], config["alpha"]) == (1e-3, "step", "tuned")
+
+
+def test_a_gpu_that_is_not_there_is_said_so(capsys):
+    try:
+        import cupy
+
+        if cupy.cuda.is_available():
+            pytest.skip("there is a GPU")
+    except ImportError:
+        pass
+    assert run(*IMAGES["mon-conv"], "--device", "gpu") == 2
+    assert "--device gpu" in capsys.readouterr().err
+
+
 def test_an_existing_checkpoint_is_not_overwritten(tmp_path, capsys):
     path = tmp_path / "c.npz"
     assert run(*QUICK, "--checkpoint", path) == 0
@@ -97,6 +140,8 @@ def bad_inputs(folder):
     (folder / "text.npz").write_text("no archive")
     np.savez(folder / "objects.npz", **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.array([None])))
     np.savez(folder / "foreign.npz", x=np.ones(2))
+    rows, labels = np.arange(24, dtype=np.uint8).reshape(4, 6), np.arange(4) % 2
+    np.savez(folder / "rows.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
     (folder / "empty").mkdir()
     train = ["train", "mon-fc"]
     return {
@@ -127,6 +172,16 @@ def bad_inputs(folder):
         "json in no folder": [*train, "--json", folder / "none" / "r.json"],
         "checkpoint is a folder": [*train, "--checkpoint", folder],
         "schedule": [*train, "--schedule", "cosine"],
+        "channels of mon-fc": [*train, "--channels", "3"],
+        "hidden of mon-conv": ["train", "mon-conv", "--hidden", "3"],
+        "two channels": ["train", "mon-conv", "--channels", "3,4"],
+        "no channels": ["train", "mon-conv", "--channels", "0"],
+        "comma": ["train", "mon-multitier", "--channels", "3,,4"],
+        "too many tiers": ["train", "mon-multitier", "--channels", "2,2,2,2,2"],
+        "rows": ["train", "mon-conv", "--data", folder / "rows.npz"],
+        "augmented rows": [*train, "--augment", "crop"],
+        "minutes alone": [*train, "--minutes", "8"],
+        "minutes": [*train, "--minutes", "0", "--checkpoint", folder / "d.npz"],
         "seed": [*train, "--seed", "-1"],
         "resume alone": [*train, "--resume"],
         "resume nothing": [*train, "--resume", "--checkpoint", folder / "none.npz"],

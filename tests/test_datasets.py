@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import pickle
 import struct
 import urllib.error
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from oracles import assert_close
 
 from implicitref import datasets, errors
@@ -51,6 +53,127 @@ def test_digits_is_fixed_stratified_and_normalised():
     assert np.bincount(data.y_test).min() >= 34
     assert_close(data.x_train.astype(float).mean(), 0.0, scale=1.0, tol=1e-3)
     assert_close(data.x_train.astype(float).std(), 1.0, scale=1.0, tol=1e-3)
+
+
+def test_shapes_put_channels_first(tmp_path):
+    assert datasets.digits().shape == (1, 8, 8)
+    arrays = images()
+    colour = {field: np.stack([arrays[field]] * 3, axis=-1) for field in ("x_train", "x_test")}
+    colour["x_train"][..., 1] //= 2
+    np.savez(tmp_path / "colour.npz", **{**arrays, **colour})
+    np.savez(tmp_path / "grey.npz", **arrays)
+    rows = {field: arrays[field].reshape(-1, 16) for field in ("x_train", "x_test")}
+    np.savez(tmp_path / "rows.npz", **{**arrays, **rows})
+    found = {name: datasets.load(tmp_path / f"{name}.npz") for name in ("colour", "grey", "rows")}
+    assert {name: data.shape for name, data in found.items()} == {
+        "colour": (3, 4, 4),
+        "grey": (1, 4, 4),
+        "rows": (16,),
+    }
+    assert same(found["grey"], found["rows"])
+    data = found["colour"]
+    back = (data.x_train.reshape(-1, 3, 4, 4) * data.std + data.mean) * 255
+    assert_close(back, colour["x_train"].transpose(0, 3, 1, 2), scale=255.0, tol=1e-5)
+    assert_close(data.black, (0 - data.mean) / data.std, scale=1.0, tol=1e-12)
+
+
+def write_cifar(folder, protocol=2, count=4, keys=bytes):
+    """Files with the layout of CIFAR-10's, by Python's own pickling."""
+    rng, written = np.random.default_rng(0), {}
+    for name in (*datasets.CIFAR_TRAIN, datasets.CIFAR_TEST):
+        rows, labels = rng.integers(256, size=(count, 3072)).astype(np.uint8), list(range(count))
+        content = {"batch_label": name, "labels": labels, "data": rows, "filenames": ["a.png"] * count}
+        content = {k.encode() if keys is bytes else k: v for k, v in content.items()}
+        (folder / name).write_bytes(pickle.dumps(content, protocol))
+        written[name] = rows
+    return written
+
+
+@pytest.mark.parametrize("keys", [bytes, str])
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("inside", [False, True])
+def test_cifar_is_read(tmp_path, protocol, keys, inside):
+    folder = tmp_path / "cifar-10-batches-py" if inside else tmp_path
+    folder.mkdir(exist_ok=True)
+    written = write_cifar(folder, protocol, keys=keys)
+    data = datasets.load(tmp_path)
+    assert (data.shape, data.classes) == ((3, 32, 32), 4)
+    rows = np.concatenate([written[name] for name in datasets.CIFAR_TRAIN])
+    assert_close((data.x_train * data.std + data.mean) * 255, rows, scale=255.0, tol=1e-5)
+    assert np.array_equal(data.y_train, np.tile(np.arange(4), 5))
+
+
+class Trap:
+    """Would say so if it were unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickled object was built",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps(Trap()), "names _pytest"),
+        (pickle.dumps(os.getcwd), "names posix.getcwd|names nt.getcwd"),
+        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8)}), "labels"),
+        (pickle.dumps({"data": np.zeros((2, 3072)), "labels": [0, 1]}), "rows of 3072 bytes"),
+        (pickle.dumps({"data": np.zeros((2, 7), np.uint8), "labels": [0, 1]}), "rows of 3072 bytes"),
+        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}), "for each of 1 labels"),
+        (pickle.dumps([1, 2]), "no intact file"),
+        (b"words", "no intact file"),
+        (b"", "no intact file"),
+    ],
+    ids=["trap", "function", "no labels", "doubles", "small", "few labels", "list", "text", "empty"],
+)
+def test_other_pickles_are_refused_unbuilt(tmp_path, content, message):
+    write_cifar(tmp_path)
+    (tmp_path / "data_batch_3").write_bytes(content)
+    with pytest.raises(errors.HypothesisError, match=message) as caught:
+        datasets.load(tmp_path)
+    assert "data_batch_3" in str(caught.value)
+
+
+def test_truncated_and_missing_cifar_files_are_named(tmp_path):
+    write_cifar(tmp_path)
+    content = (tmp_path / "data_batch_2").read_bytes()
+    for length in range(0, len(content), 1009):
+        (tmp_path / "data_batch_2").write_bytes(content[:length])
+        with pytest.raises(errors.HypothesisError, match="data_batch_2 is no intact"):
+            datasets.load(tmp_path)
+    (tmp_path / "data_batch_2").unlink()
+    with pytest.raises(errors.HypothesisError, match="lacks data_batch_2"):
+        datasets.load(tmp_path)
+
+
+def write_svhn(folder, count=10):
+    rng, written = np.random.default_rng(0), {}
+    for part, name in datasets.SVHN.items():
+        X = rng.integers(256, size=(32, 32, 3, count)).astype(np.uint8)
+        scipy.io.savemat(folder / name, {"X": X, "y": np.arange(1, count + 1, dtype=np.uint8)[:, None]})
+        written[part] = X
+    return written
+
+
+def test_svhn_is_read_and_its_ten_is_the_digit_zero(tmp_path):
+    X = write_svhn(tmp_path)["train"]
+    data = datasets.load(tmp_path)
+    assert (data.shape, data.classes) == ((3, 32, 32), 10)
+    assert np.array_equal(data.y_train, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+    back = (data.x_train.reshape(10, 3, 32, 32) * data.std + data.mean) * 255
+    assert_close(back, X.transpose(3, 2, 0, 1), scale=255.0, tol=1e-5)
+
+
+def test_bad_svhn_files_are_named(tmp_path):
+    write_svhn(tmp_path)
+    path = tmp_path / datasets.SVHN["train"]
+    scipy.io.savemat(tmp_path / "other.mat", {"Z": np.ones(2)})
+    for content in (path.read_bytes()[:1000], b"", b"words", (tmp_path / "other.mat").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(errors.HypothesisError, match=r"train_32x32\.mat is no intact file of SVHN"):
+            datasets.load(tmp_path)
+    path.unlink()
+    with pytest.raises(errors.HypothesisError, match=r"lacks train_32x32\.mat"):
+        datasets.load(tmp_path)
 
 
 def test_npz_is_normalised_by_the_training_images(tmp_path):

@@ -158,7 +158,7 @@ def train(
     on_step : callable, optional
         Called with a `Step` after every minibatch.
     pause : callable, optional
-        Asked after every minibatch; where it says True, the state in the middle of the epoch is the last yielded.
+        Asked after every minibatch and every epoch; where it says True, the state at that point is the last yielded.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def train(
     while len(state.history) < recipe.epochs:
         state = _epoch(state, data, recipe, on_step or (lambda step: None), pause or (lambda: False))
         yield state
-        if state.steps:
+        if state.steps or (pause and pause()):
             return
 
 

@@ -68,6 +68,26 @@ def test_resuming_from_the_file_is_the_uninterrupted_training_bit_for_bit(tmp_pa
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("build", [networks.mon_conv, networks.mon_multitier])
+def test_networks_on_images_go_through_the_file_in_the_middle_of_an_epoch(tmp_path, build):
+    channels = 3 if build is networks.mon_conv else (2, 3)
+    recipe = dataclasses.replace(RECIPE, epochs=1, stop="relative-change", alpha="tuned", augment="crop")
+
+    def begin():
+        return training.start(build(np.random.default_rng(0), (1, 8, 8), channels), np.random.default_rng(1))
+
+    *_, whole = training.train(begin(), small(), recipe)
+    (state,) = training.train(begin(), small(), recipe, pause=lambda: True)
+    checkpoints.save(tmp_path / "c.npz", state, {})
+    loaded, _ = checkpoints.load(tmp_path / "c.npz", begin().network)
+    assert loaded.steps == state.steps
+    assert len(loaded.steps) == 1
+    *_, last = training.train(loaded, small(), recipe)
+    assert identical(last, whole)
+    with pytest.raises(errors.HypothesisError, match="holds the model"):
+        checkpoints.load(tmp_path / "c.npz", network())
+
+
 def test_every_truncation_is_refused(tmp_path):
     checkpoints.save(tmp_path / "c.npz", first(), {})
     content = (tmp_path / "c.npz").read_bytes()
@@ -105,7 +125,7 @@ def rewritten(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2, "package": "9.0"}, r"version 2, written by implicitref 9\.0"),
+        ({"version": 3, "package": "9.0"}, r"version 3, written by implicitref 9\.0"),
         ({"schema": "other"}, "no checkpoint"),
         ({"steps": "4"}, "nonsense under steps"),
         ({"steps": -1, "config": [1]}, "nonsense under config, steps"),
@@ -113,6 +133,7 @@ def rewritten(tmp_path, **changes):
         ({"rng": {"bit_generator": "MT19937"}}, "nonsense under rng"),
         ({"history": [{"epoch": 1}]}, "nonsense under history"),
         ({"history": 3}, "nonsense under history"),
+        ({"epoch": [{"minibatch": 1}]}, "nonsense under epoch"),
     ],
 )
 def test_newer_versions_other_schemas_and_altered_headers_are_refused(tmp_path, changes, message):

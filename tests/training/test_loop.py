@@ -22,6 +22,17 @@ def first(seed=0, hidden=20, **options):
     return training.start(networks.mon_fc(rng, 64, hidden=hidden, **options), rng)
 
 
+def first_on_images(kind="conv", seed=0):
+    rng, image = np.random.default_rng(seed), (1, 8, 8)
+    build, channels = {"conv": (networks.mon_conv, 3), "multitier": (networks.mon_multitier, (2, 3))}[kind]
+    return training.start(build(rng, image, channels), rng)
+
+
+ON_IMAGES = training.Recipe(
+    2, 50, 1e-2, weight_decay=0.0, stop="relative-change", alpha="tuned", alpha_every=3, augment="crop-flip"
+)
+
+
 def timeless(record):
     return record._replace(seconds=0.0)
 
@@ -33,6 +44,7 @@ def identical(a, b):
         all(np.array_equal(x[k], y[k]) for x, y in pairs for k in x)
         and a.rng == b.rng
         and a.optimiser.steps == b.optimiser.steps
+        and [timeless(s) for s in a.steps] == [timeless(s) for s in b.steps]
         and [timeless(r) for r in a.history] == [timeless(r) for r in b.history]
     )
 
@@ -63,6 +75,54 @@ def test_every_state_is_a_place_to_resume_from(schedule):
         assert all(identical(a, b) for a, b in zip(again, states[i + 1 :], strict=True))
     assert not identical(states[0], states[1])
     assert list(training.train(states[-1], data, recipe)) == []
+
+
+@pytest.mark.parametrize("kind", ["conv", "multitier"])
+def test_a_training_paused_anywhere_is_the_uninterrupted_one(kind):
+    data = small()
+    *_, whole = training.train(first_on_images(kind), data, ON_IMAGES)
+    state, pauses = first_on_images(kind), 0
+    while len(state.history) < ON_IMAGES.epochs:
+        done = len(state.steps)
+        state = next(training.train(state, data, ON_IMAGES, pause=lambda: True))
+        assert len(state.steps) in (done + 1, 0)
+        pauses += 1
+    assert pauses == 2 * 4
+    assert identical(state, whole)
+    assert whole.history[-1].loss < whole.history[0].loss
+
+
+def test_a_pause_ends_the_training():
+    asked = []
+    (state,) = training.train(first(), small(), RECIPE, pause=lambda: asked.append(None) or len(asked) == 3)
+    assert (len(state.history), len(state.steps), len(asked)) == (0, 3, 3)
+
+
+def test_augmentation_changes_what_is_learnt_and_nothing_else():
+    data, plain = small(), dataclasses.replace(ON_IMAGES, augment="none")
+    runs = [next(training.train(first_on_images(), data, recipe)) for recipe in (ON_IMAGES, ON_IMAGES, plain)]
+    assert identical(runs[0], runs[1])
+    assert not identical(runs[0], runs[2])
+
+
+def test_the_step_is_chosen_as_often_as_the_recipe_says(monkeypatch):
+    seen = []
+    monkeypatch.setitem(training.alpha.NAMES, "best", lambda *arguments, **rule: seen.append(None) or 0.5 + len(seen))
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    (state,) = training.train(first(), small(), recipe)
+    assert (len(seen), state.history[-1].alpha) == (1, 1.5)
+    steps = []
+    list(training.train(first(), small(), dataclasses.replace(recipe, alpha_every=3), on_step=steps.append))
+    assert [step.alpha for step in steps] == [2.5, 2.5, 2.5, 3.5]
+
+
+def test_scales_stay_positive():
+    # a first step of length 2 throws g from 1 to -1 or 3
+    recipe = dataclasses.replace(ON_IMAGES, epochs=1, learning_rate=2.0, schedule="constant", batch=200)
+    states = [next(training.train(first_on_images(seed=seed), small(), recipe)) for seed in range(6)]
+    scales = [float(state.network.params["g"]) for state in states]
+    assert min(scales) == np.float32(1e-6)
+    assert max(scales) > 2.9
 
 
 def test_the_first_state_is_not_changed():
@@ -119,6 +179,8 @@ def test_an_unreachable_tolerance_ends_in_an_error():
         {"weight_decay": -1.0},
         {"schedule": "cosine"},
         {"alpha": "largest"},
+        {"alpha_every": 0},
+        {"augment": "rotate"},
     ],
 )
 def test_bad_recipes_are_refused(change):

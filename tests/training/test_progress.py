@@ -9,7 +9,7 @@ import pytest
 from implicitref.training import Record, Step, progress
 
 RECORD = Record(3, 0.1234, 0.961, 0.9553, 8.25, 4.5, 9.1e-3, 0.25, 1e-3, 1.5)
-STEP = Step(0, 0.5, 128, 64, 9, 5, 2e-3)
+STEP = Step(0, 0.5, 128, 64, 9, 5, 2e-3, 0.5, 0.1)
 
 
 class Terminal(io.StringIO):
