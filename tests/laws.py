@@ -581,4 +581,18 @@ def check_certificates(W: Any, b: np.ndarray, activation: Any, alpha: float, ste
         u = state.u
 
 
+def check_floor(W: Any, b: np.ndarray, tol: float = 1e-17) -> Any:
+    """The bound covers the distance to the relu equilibrium of the definition, in extended precision."""
+    long = lambda p: np.asarray(p).astype(np.longdouble)  # noqa: E731
+    M = WEIGHTS[type(W)](W)(**{name: each(long, p) for name, p in W.params.items()}, m=np.longdouble(W.m))
+    try:
+        solution = ir.mon.equilibrium(W, b, activations.relu, max_iter=500, tol=tol)
+    except ir.ConvergenceError as error:
+        solution = error.solution
+    for z, row, bound in zip(flat(solution.z), flat(b), solution.bound, strict=True):
+        error = z - oracles.long_relu_equilibrium(M, row, z)
+        assert np.sqrt((error**2).sum()) <= bound
+    return solution
+
+
 NUMPY = Backend("numpy-float64", np.array, np.asarray)

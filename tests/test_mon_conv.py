@@ -114,24 +114,6 @@ def test_zero_padding_solves_the_network_of_the_interior(k):
 EXTENDED = pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="longdouble is float64 on this platform")
 
 
-def solved(W, b, **options):
-    try:
-        return ir.mon.equilibrium(W, b, ir.activations.relu, **options)
-    except ir.ConvergenceError as error:
-        return error.solution
-
-
-def check_floor(W, b, **options):
-    """The bound covers the distance to the equilibrium of W as its definition has it, in extended precision."""
-    long = lambda p: np.asarray(p).astype(np.longdouble)  # noqa: E731
-    M = laws.WEIGHTS[type(W)](W)(**{name: long(p) for name, p in W.params.items()}, m=np.longdouble(W.m))
-    solution = solved(W, b, max_iter=500, **options)
-    for z, row, bound in zip(laws.flat(solution.z), laws.flat(b), solution.bound, strict=True):
-        error = z - oracles.long_relu_equilibrium(M, row, z)
-        assert np.sqrt((error**2).sum()) <= bound
-    return solution
-
-
 @EXTENDED
 @pytest.mark.claim("NEW-cert-C1")
 @given(
@@ -151,7 +133,7 @@ def test_certificates_cover_the_rounding(seed, shape, sides, n, m, large, tol, m
         params["A"] -= params["A"].mean(axis=(2, 3), keepdims=True)
     W = laws.conv(np.asarray, **(params | {"A": params["A"] * large[0], "B": params["B"] * large[1]}))
     b = np.random.default_rng(seed).normal(size=(2, *W.state_shape)) * large[2]
-    check_floor(W, np.abs(b) if mean else b, tol=tol)
+    laws.check_floor(W, np.abs(b) if mean else b, tol=tol)
 
 
 @EXTENDED
@@ -162,7 +144,7 @@ def test_certificates_know_of_a_large_symmetric_part_of_b(large):
     symmetric = rng.normal(size=params["B"].shape) * large
     symmetric += np.flip(symmetric, axis=(2, 3)).transpose(1, 0, 2, 3)
     W = laws.conv(np.asarray, **(params | {"B": params["B"] + symmetric}))
-    solution = check_floor(W, rng.normal(size=(2, *W.state_shape)), tol=1e-17)
+    solution = laws.check_floor(W, rng.normal(size=(2, *W.state_shape)), tol=1e-17)
     assert (solution.bound < 1e-12).all()
 
 
@@ -170,7 +152,7 @@ def test_certificates_know_of_a_large_symmetric_part_of_b(large):
 def test_float32_states_are_certified_at_their_own_rounding():
     W, b, _ = laws.conv_problem("relu", seed=49)
     narrow = laws.moved(W, lambda p: np.asarray(p, np.float32))
-    solution = check_floor(narrow, b.astype(np.float32), tol=2e-5)
+    solution = laws.check_floor(narrow, b.astype(np.float32), tol=2e-5)
     assert solution.z.dtype == np.float32
     assert solution.converged.all()
 

@@ -14,7 +14,7 @@ from laws import ACTIVATIONS, NUMPY, OPERATORS
 import implicitref as ir
 from implicitref import activations, mon
 from implicitref.activations import Activation
-from implicitref.operators import DenseMap, MonotoneDense, dense
+from implicitref.operators import DenseMap, FourierMap, MonotoneConv, MonotoneDense, conv, dense, dft, fourier
 from implicitref.splitting import Inclusion, certificates, rates
 
 # ------------------------------------------------------------------------------------------------
@@ -222,6 +222,94 @@ def strong_convexity_that_is_not_there(plant):
     plant(mon, "forward_inclusion", lambda W, b, act: dataclasses.replace(right(W, b, act), m=W.m + 30))
 
 
+# Convolutions
+
+
+def conjugate_dropped_in_the_adjoint_of_a_map(plant):
+    plant(fourier, "adjoint", lambda D: np.swapaxes(D, -1, -2))
+
+
+def conjugate_dropped_in_the_gram_matrix(plant):
+    plant(conv, "adjoint", lambda D: np.swapaxes(D, -1, -2))
+
+
+def convolution_for_correlation(plant):
+    right = fourier.skew_part
+    plant(conv, "skew_part", lambda B, size: right(np.flip(B, axis=(2, 3)), size))
+
+
+def even_kernels_centred_at_half_their_side(plant):
+    right = fourier._folding
+    plant(fourier, "_folding", lambda k, n: np.roll(right(k, n), -1 + k % 2, axis=0))
+
+
+def wrapped_entries_cut_off(plant):
+    right = fourier._folding
+    plant(fourier, "_folding", lambda k, n: right(k, n) * (np.abs(np.arange(k) - (k - 1) // 2) <= n // 2))
+
+
+def alpha_missing_at_b(plant):
+    def resolvent(self, alpha):  # (28) and (B5) as printed
+        W, star = self._map().D, fourier.adjoint(self._map().D)
+        inverse = (1 + alpha) * np.eye(self.channels) - alpha * (W + star) / 2 - (W - star) / 2
+        return FourierMap(np.linalg.inv(inverse), self.size)
+
+    plant(MonotoneConv, "resolvent", resolvent)
+
+
+def half_spectrum_weighted_like_a_whole_one(plant):
+    plant(dft, "shares", lambda size: np.full((size[0] // 2 + 1, size[1]), 1 / (size[0] * size[1])))
+
+
+def norms_of_the_matrix_for_those_of_the_kernel(plant):
+    right = conv.square
+    plant(conv, "square", lambda K: 16 * right(K))
+
+
+def mirror_term_missing_in_the_kernel_gradients(plant):
+    right = conv.cross_spectrum
+    plant(conv, "cross_spectrum", lambda y, z: (right(y, z) + right(z, y)) / 2)
+
+
+def reflection_of_a_map_without_the_two(plant):
+    plant(FourierMap, "cayley", lambda self: FourierMap(self.D - fourier.identity_like(self.D), self.size))
+
+
+def lipschitz_constant_of_the_first_block(plant):
+    right = MonotoneConv.spectral_blocks
+    plant(MonotoneConv, "spectral_blocks", lambda self: right(self)[:1])
+
+
+def monotonicity_as_promised(plant):
+    plant(MonotoneConv, "monotonicity", lambda self: self.m)
+
+
+def magnitude_with_signs(plant):
+    plant(MonotoneConv, "magnitude", lambda self: self._map())
+
+
+def frobenius_norm_of_the_kernel_alone(plant):
+    right = MonotoneConv.frobenius
+    plant(MonotoneConv, "frobenius", lambda self: right(self) / np.prod(self.size))
+
+
+def rounding_left_out_of_the_certificate(plant):
+    plant(certificates, "_rounding", lambda inclusion, z, product: 0 * product)
+
+
+def border_that_moves(plant):
+    plant(activations.ZeroBorder, "derivative", lambda self, x, alpha=1.0: self.inner.derivative(x, alpha))
+
+
+def border_that_is_not_reflected(plant):
+    plant(activations.ZeroBorder, "reflection", lambda self, alpha: self.inner.reflection(alpha))
+
+
+def border_one_pixel_too_wide(plant):
+    right = activations._interior.__wrapped__
+    plant(activations, "_interior", lambda width, shapes: right(width + 1, shapes))
+
+
 # ------------------------------------------------------------------------------------------------
 # Who sees it: (bug, check, its arguments, made without the bug)
 
@@ -237,6 +325,20 @@ def _tanh_problem():
 
 def problem(*more):
     return lambda: (_tanh_problem()[0].replace(), *_tanh_problem()[1:], *more)
+
+
+@functools.cache
+def _conv_problem(border: int | None):
+    return laws.conv_problem("tanh", border=border, size=(4, 5), m=0.5, seed=3)
+
+
+def conv_problem(border: int | None, *more):
+    return lambda: (_conv_problem(border)[0].replace(), *_conv_problem(border)[1:], *more)
+
+
+def at_the_floor():
+    W = laws.conv(np.asarray, **laws.kernels(1, (1, 1), (1, 1), 0.5, (1, 1), seed=6))
+    return W, np.random.default_rng(7).normal(size=(40, *W.state_shape))  # for some the computed defect is exactly 0
 
 
 def of(name: str, *more):
@@ -301,6 +403,31 @@ CONTROLS = [
     (c2_without_its_denominator, laws.check_certificates, problem(0.2)),
     (rate_squared, laws.check_certificates, problem(1.0)),
     (strong_convexity_that_is_not_there, laws.check_certificates, problem(1.0)),
+    (conjugate_dropped_in_the_adjoint_of_a_map, laws.check_dot, op("conv")),
+    (conjugate_dropped_in_the_adjoint_of_a_map, laws.check_gradients_dense, conv_problem(None, None, 1e-10)),
+    (conjugate_dropped_in_the_gram_matrix, laws.check_dense_equality, op("conv")),
+    (conjugate_dropped_in_the_gram_matrix, laws.check_vjp, op("conv 3 x 5 with g and h")),
+    (convolution_for_correlation, laws.check_dense_equality, op("conv with h")),
+    (even_kernels_centred_at_half_their_side, laws.check_dense_equality, op("conv 6 x 4, kernels of 4 and 2")),
+    (wrapped_entries_cut_off, laws.check_dense_equality, op("conv 3 x 2, kernels beyond the image")),
+    (alpha_missing_at_b, laws.check_resolvent, op("conv")),
+    (alpha_missing_at_b, laws.check_cayley, op("conv 65 x 1")),
+    (half_spectrum_weighted_like_a_whole_one, laws.check_vjp, op("conv")),
+    (half_spectrum_weighted_like_a_whole_one, laws.check_vjp_taylor, op("conv 3 x 5 with g and h")),
+    (norms_of_the_matrix_for_those_of_the_kernel, laws.check_dense_equality, op("conv with g")),
+    (mirror_term_missing_in_the_kernel_gradients, laws.check_vjp, op("conv")),
+    (mirror_term_missing_in_the_kernel_gradients, laws.check_gradients_difference, conv_problem(None, None, 1e-10)),
+    (reflection_of_a_map_without_the_two, laws.check_cayley, op("conv")),
+    (reflection_of_a_map_without_the_two, laws.check_fixed_point, conv_problem(1, None, 1e-12)),
+    (lipschitz_constant_of_the_first_block, laws.check_lipschitz, op("conv")),
+    (lipschitz_constant_of_the_first_block, laws.check_spectral_blocks, op("conv 5 x 7")),
+    (monotonicity_as_promised, laws.check_monotonicity, op("conv")),
+    (magnitude_with_signs, laws.check_magnitude, op("conv")),
+    (frobenius_norm_of_the_kernel_alone, laws.check_magnitude, op("conv 5 x 7")),
+    (rounding_left_out_of_the_certificate, laws.check_floor, at_the_floor),
+    (border_that_moves, laws.check_gradients_dense, conv_problem(1, None, 1e-10)),
+    (border_that_is_not_reflected, laws.check_fixed_point, conv_problem(1, None, 1e-12)),
+    (border_one_pixel_too_wide, laws.check_fixed_point, conv_problem(1, None, 1e-12)),
 ]
 
 
