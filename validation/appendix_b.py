@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import scipy.ndimage
@@ -401,6 +402,7 @@ def cost(seed: int, size: float) -> list[Verdict]:
         compare(
             claim, "counts from the shapes of the package's arrays against the formulas", largest(misfits), "<=", 1e-12
         ),
+        compare(claim, "resolvents built in a forward and a backward solve of 5 images", _resolvents(seed), "==", 1),
         compare(claim, "twice the channels: inverses times", wide["inverses"] / base["inverses"], "==", 8),
         compare(claim, "twice the channels: products times", wide["products"] / base["products"], "==", 4),
         compare(
@@ -416,6 +418,21 @@ def cost(seed: int, size: float) -> list[Verdict]:
     ]
 
 
+def _resolvents(seed: int) -> int:
+    """How many different maps the solvers get when they ask for the resolvent."""
+    c, made, right = draw(seed, 2, 4, 3), [], MonotoneConv.resolvent
+
+    def recorded(self: MonotoneConv, alpha: float) -> FourierMap:
+        made.append(right(self, alpha))
+        return made[-1]
+
+    W, b = c.operator, np.random.default_rng(seed).normal(size=(5, 2, 4, 4))
+    with mock.patch.object(MonotoneConv, "resolvent", recorded):
+        z = mon.equilibrium(W, b, activations.relu, alpha=0.2).z
+        mon.equilibrium_vjp(W, b, activations.relu, z, np.ones_like(b), alpha=0.2)
+    return len({id(V) for V in made})
+
+
 def padding(seed: int, size: float) -> list[Verdict]:
     """A border of p zero pixels keeps W from wrapping around if and only if 2p >= k - 1, k the side of A and B."""
     claim = "MON-Sec4.2-padding"
@@ -427,7 +444,7 @@ def padding(seed: int, size: float) -> list[Verdict]:
     return [
         compare(
             claim,
-            "p = (k - 1)/2, k = 1 to 5: the interior of W against the zero-padded kernel of W",
+            "p = (k - 1)/2 rounded up, k = 1 to 5: the interior of W against its kernel, zero-padded",
             largest(exact),
             "<=",
             1e-13,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..operators import MonotoneDense
 from ..operators.dense import weight
-from . import appendix_b, problems
+from . import appendix_b, appendix_c, problems
 from .verdict import PRINTED, Verdict, columns, compare, largest
 
 
@@ -108,6 +108,7 @@ def weight_norm(seed: int, size: float) -> list[Verdict]:
             "<=",
             1e-13,
         ),
+        compare(claim, "tiers, kernel by kernel", appendix_c.normalised(seed, problems.count(28, size)), "<=", 1e-13),
     ]
 
 

@@ -103,7 +103,7 @@ def refactored_every_time(patch):
 
 
 def negative_scale_accepted(patch):
-    patch.setattr(dense, "_scale", lambda name, value, like_: None if value is None else np.asarray(float(value)))
+    patch.setattr(dense, "scale_of", lambda name, value, like_: None if value is None else np.asarray(float(value)))
 
 
 CONTROLS = [

@@ -54,13 +54,11 @@ def no_square(patch):
 
 
 def whole_spectrum(patch):
-    right = MonotoneConv.resolvent
+    patch.setattr(appendix_b, "spectrum", lambda x: np.transpose(np.fft.fft2(x), (2, 3, 1, 0)))
 
-    def wrong(self, alpha):
-        V = right(self, alpha)
-        return FourierMap(np.concatenate([V.D, V.D]), V.size)
 
-    patch.setattr(MonotoneConv, "resolvent", wrong)
+def refactored_every_time(patch):
+    patch.setattr(MonotoneConv, "_resolvent", MonotoneConv._resolvent.__wrapped__)
 
 
 def border_of_one(patch):
@@ -75,6 +73,11 @@ def scale_1_over_s(patch):
 def kernels_not_normalised(patch):
     right = MonotoneConv.to_dense
     patch.setattr(MonotoneConv, "to_dense", lambda self: right(self.replace(g=None, h=None)))
+
+
+def tiers_not_normalised(patch):
+    right = MonotoneMultiTier.to_dense
+    patch.setattr(MonotoneMultiTier, "to_dense", lambda self: right(self.replace(gs=None)))
 
 
 def tiers_transposed(patch):
@@ -152,9 +155,11 @@ CONTROLS = [
     (two_passes_for_one, "MON-Eq28"),
     (no_square, "MON-Sec4.2-kernel"),
     (whole_spectrum, "MON-Sec4.2-cost"),
+    (refactored_every_time, "MON-Sec4.2-cost"),
     (border_of_one, "MON-Sec4.2-padding"),
     (scale_1_over_s, "MON-Eq27"),
     (kernels_not_normalised, "MON-AppD.2-weightnorm"),
+    (tiers_not_normalised, "MON-AppD.2-weightnorm"),
     (tiers_transposed, "MON-Sec4.3-tiers"),
     (tiers_transposed, "MON-EqC2"),
     (tiers_transposed, "MON-EqC8"),
