@@ -8,15 +8,18 @@ result and what it passes on in turn. For the resolvent this is the back substit
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, eye, like, memoised, namespace, zeros
-from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, pairs
+from ..arrays import Array, complex_like, eye, memoised, namespace, zeros
+from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, multiply, pairs
 from .fourier import adjoint, identity_like, outer, real_blocks, skew_part
+from .linear import inverse
+from .strided import fold, whole
 
 __all__ = ["Cascade", "Grid", "Stage", "Tier", "resolvent", "tiers", "vjp", "weight"]
 
@@ -74,10 +77,8 @@ class Stage:
 
     def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         """(batch, c, h, w) and what was received to the result (c, h, w, batch) and what is passed on."""
-        n, X = self.state.phases, self._spectra(x, received)
-        (K, w, _, columns, b), rows, xp = X.shape, self.D.shape[-2], namespace(x)
-        Y = like(x, self.pairs()) @ xp.reshape(X, (K, w, 2 * columns, b))
-        Y = xp.reshape(Y, (K, w, 2, rows, b))
+        n, xp = self.state.phases, namespace(x)
+        Y = multiply(self.pairs(), self._spectra(x, received))
         result = from_pairs(Y[:, :, :, :n, :], self.state.size, self.state.stride, out)
         if self.passed is None:
             return result, None
@@ -163,15 +164,17 @@ class Tier(NamedTuple):
     skew: Array
     S: Array | None
     grid: Grid
+    kernels: tuple[Array, Array, Array | None]
 
 
 def tiers(A: list[Array], B: list[Array], S: list[Array], sizes: Sequence[Pair], stride: Pair) -> list[Tier]:
     """The tiers of these kernels; a strided convolution keeps phase 0 of its results [MON-EqC13]."""
     found = []
     for i, (k_A, k_B, size) in enumerate(zip(A, B, sizes, strict=True)):
-        r = stride if i < len(S) else (1, 1)
-        D_S = blocks(S[i], size, r)[..., : S[i].shape[0], :] if i < len(S) else None
-        found.append(Tier(blocks(k_A, size, r), blocks(skew_part(k_B), size, r), D_S, Grid(k_A.shape[0], size, r)))
+        k_skew, k_S, r = skew_part(k_B, size), S[i] if i < len(S) else None, stride if i < len(S) else (1, 1)
+        D_S = None if k_S is None else blocks(k_S, size, r)[..., : k_S.shape[0], :]
+        grid = Grid(k_A.shape[0], size, r)
+        found.append(Tier(blocks(k_A, size, r), blocks(k_skew, size, r), D_S, grid, (k_A, k_skew, k_S)))
     return found
 
 
@@ -187,13 +190,78 @@ def weight(all_tiers: list[Tier], m: float) -> Cascade:
 
 
 def resolvent(all_tiers: list[Tier], m: float, alpha: float) -> Cascade:
-    """V: ``z_i = V_ii (x_i - 2 alpha A_ii' S z_{i-1})``, by back substitution [MON-EqC6, MON-EqC7]."""
+    r"""V: ``z_i = V_ii (x_i - 2 alpha A_ii' S z_{i-1})``, by back substitution [MON-EqC6, MON-EqC7]."""
     stages = []
     for i, tier in enumerate(all_tiers):
-        W = _diagonal(tier, m)
-        V = namespace(W).linalg.inv((1 + alpha) * identity_like(W) - alpha * W)
+        V = _inverse(tier, m, alpha)
         stages.append(_stage(tier, i, V, alpha * V))
     return Cascade(tuple(stages))
+
+
+def _inverse(tier: Tier, m: float, alpha: float) -> Array:
+    """(I + alpha (I - W_ii))^-1 on the coarse grid.
+
+    For a strided tier by Proposition C1, whose solves have the size of one phase: alias by alias, and from the aliases
+    p of a frequency q to the phases t by the unitary ``exp(-2 pi i <p, t>/size)/r`` [MON-PropC1].
+    """
+    size, stride, (k_A, k_skew, k_S) = tier.grid.size, tier.grid.stride, tier.kernels
+    A, skew = blocks(k_A, size), blocks(k_skew, size)
+    X = inverse((1 + alpha * m) * identity_like(A) + alpha * (adjoint(A) @ A - skew), f"I + {alpha:g} (I - W)")
+    if k_S is None:
+        return X
+    B = alpha**0.5 * blocks(k_S, size)
+    left, right = X @ adjoint(B), B @ X
+    M = fold(B @ left, size, stride)
+    M_inv = inverse(M + math.prod(stride) * identity_like(M), f"I + {alpha:g} (I - W)")
+    t = complex_like(X, _twiddles(size, stride))  # (q1, q2, alias, phase)
+    L, R = _phases(_aliases(left, size, stride), adjoint(t)), _phases(_aliases(right, size, stride), _transpose(t))
+    return _circulant(_aliases(X, size, stride), t) - _columns(L) @ M_inv @ _rows(R) / math.prod(stride)
+
+
+@functools.lru_cache(maxsize=64)
+def _twiddles(size: Pair, stride: Pair) -> np.ndarray:
+    # exp(-2 pi i <p, t>/size) for p = q + alias size/r, the angles reduced in integers
+    grid, waves = coarse(size, stride), []
+    for n, side, r, count in zip(size, grid, stride, (grid[0] // 2 + 1, grid[1]), strict=True):
+        q, alias, t = np.ogrid[:count, :r, :r]
+        waves.append(np.exp(-2j * math.pi * (((q + side * alias) * t) % n) / n))
+    whole_ = waves[0][:, None, :, None, :, None] * waves[1][None, :, None, :, None, :]
+    return whole_.reshape(*whole_.shape[:2], stride[0] * stride[1], -1)
+
+
+def _aliases(D: Array, size: Pair, stride: Pair) -> Array:
+    # blocks (h//2 + 1, w, a, b) at the aliases of every coarse frequency, (K, w, alias, a, b)
+    xp, (r1, r2), (h, w) = namespace(D), stride, coarse(size, stride)
+    split = xp.reshape(whole(D, size), (r1, h, r2, w, *D.shape[2:]))[:, : h // 2 + 1, ...]
+    return xp.reshape(xp.permute_dims(split, (1, 3, 0, 2, 4, 5)), (h // 2 + 1, w, r1 * r2, *D.shape[2:]))
+
+
+def _phases(D: Array, t: Array) -> Array:
+    # sum over aliases: (K, w, phase, alias) with (K, w, alias, a, b) to (K, w, phase, a, b)
+    xp, (K, w, r, a, b) = namespace(D), D.shape
+    return xp.reshape(t @ xp.reshape(D, (K, w, r, a * b)), (K, w, t.shape[2], a, b))
+
+
+def _circulant(D: Array, t: Array) -> Array:
+    # T* D T/r^2 for D diagonal in the aliases: (K, w, phases a, phases b)
+    xp, (K, w, r, a, b) = namespace(D), D.shape
+    both = xp.reshape(xp.conj(t)[..., None] * t[..., None, :], (K, w, r, r * r))
+    mixed = xp.reshape(_phases(D, _transpose(both)) / r, (K, w, r, r, a, b))
+    return xp.reshape(xp.permute_dims(mixed, (0, 1, 2, 4, 3, 5)), (K, w, r * a, r * b))
+
+
+def _columns(D: Array) -> Array:
+    # (K, w, phase, a, b) to (K, w, phase a, b)
+    return namespace(D).reshape(D, (*D.shape[:2], D.shape[2] * D.shape[3], D.shape[4]))
+
+
+def _rows(D: Array) -> Array:
+    # (K, w, phase, a, b) to (K, w, a, phase b)
+    return _transpose(_columns(namespace(D).permute_dims(D, (0, 1, 2, 4, 3))))
+
+
+def _transpose(D: Array) -> Array:
+    return namespace(D).matrix_transpose(D)
 
 
 def _stage(tier: Tier, i: int, P: Array, Q: Array | None) -> Stage:
@@ -221,7 +289,7 @@ def vjp(
     grads: dict[str, list[Array]] = {"A": [], "B": [], "S": []}
     Z, Y = ([pairs(x, tier.grid.stride) for x, tier in zip(batch, all_tiers, strict=True)] for batch in (z, dy))
     for i, tier in enumerate(all_tiers):
-        H, (_, _, S, grid) = outer(Y[i], Z[i]), tier
+        H, S, grid = outer(Y[i], Z[i]), tier.S, tier.grid
         twice = H + adjoint(H)
         dA, dB = -(tier.A @ twice), H - adjoint(H)
         if i:
@@ -240,10 +308,7 @@ def vjp(
 
 def _image(D: Array, X: Array, grid: Grid) -> Array:
     # D applied to spectra as pairs, as images of the grid
-    xp, (K, w, _, c, b) = namespace(X), X.shape
-    Y = like(X, real_blocks(D)) @ xp.reshape(X, (K, w, 2 * c, b))
-    images = from_pairs(xp.reshape(Y, (K, w, 2, D.shape[-2], b)), grid.size, grid.stride)
-    return xp.permute_dims(images, (3, 0, 1, 2))
+    return namespace(X).permute_dims(from_pairs(multiply(real_blocks(D), X), grid.size, grid.stride), (3, 0, 1, 2))
 
 
 def _strided_gradient(dS: Array, grid: Grid, support: Pair) -> Array:

@@ -6,6 +6,8 @@ write their results in the order that the next product wants: no transposes. Com
 With strides r = (r_1, r_2) an image is seen on the coarse grid (h/r_1, w/r_2) with r_1 r_2 phases in the place of every
 channel: pixel (r X + phase) of channel c is pixel X of channel (phase, c). There a strided convolution is an ordinary
 one, and the frequencies that aliasing couples in Proposition C1 are the channels of one coarse frequency [MON-PropC1].
+
+The functions on images rebind their argument at every stage, so that no array of the size of a state outlives its use.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from ..arrays import Array, complex_like, like, namespace
 
-__all__ = ["blocks", "coarse", "from_pairs", "kernel_gradient", "pairs", "shares"]
+__all__ = ["blocks", "coarse", "from_pairs", "kernel_gradient", "multiply", "pairs", "shares"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -104,6 +106,12 @@ def shares(size: Pair) -> np.ndarray:
     return np.repeat(twice[:, None], size[1], axis=1) / (size[0] * size[1])
 
 
+def multiply(M: Array, X: Array) -> Array:
+    """One product a frequency: blocks as pairs (K, w, 2 o, 2 i) with spectra as `pairs` (K, w, 2, i, batch)."""
+    xp, (K, w, _, i, b) = namespace(X), X.shape
+    return xp.reshape(like(X, M) @ xp.reshape(X, (K, w, 2 * i, b)), (K, w, 2, M.shape[2] // 2, b))
+
+
 # ------------------------------------------------------------------------------------------------
 # Images
 
@@ -130,11 +138,11 @@ def pairs(x: Array, stride: Pair = (1, 1), out: Array | None = None) -> Array:
     xp, (r1, r2), (b, c, *size) = namespace(x), stride, x.shape
     h, w = coarse((size[0], size[1]), stride)
     K, (down, along) = h // 2 + 1, (like(x, matrix) for matrix in _matrices((h, w))[:2])
-    rows = xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, h, r1, w * r2 * b))
-    rows = xp.reshape(down @ xp.permute_dims(rows, (0, 2, 1, 3)), (c, r1, K, 2 * w, r2, b))
+    x = xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, h, r1, w * r2 * b))
+    x = xp.reshape(down @ xp.permute_dims(x, (0, 2, 1, 3)), (c, r1, K, 2 * w, r2, b))
     target = None if out is None else out.reshape(K, 2 * w, r1, r2, c, b)
-    spectrum = product_into(along, xp.permute_dims(rows, (0, 1, 2, 4, 3, 5)), (2, 4, 1, 3, 0, 5), target)
-    return xp.reshape(spectrum, (K, w, 2, r1 * r2 * c, b))
+    x = product_into(along, xp.permute_dims(x, (0, 1, 2, 4, 3, 5)), (2, 4, 1, 3, 0, 5), target)
+    return xp.reshape(x, (K, w, 2, r1 * r2 * c, b))
 
 
 def from_pairs(X: Array, size: Pair, stride: Pair = (1, 1), out: Array | None = None) -> Array:
@@ -142,10 +150,10 @@ def from_pairs(X: Array, size: Pair, stride: Pair = (1, 1), out: Array | None = 
     xp, (r1, r2), (K, w, _, phases, b) = namespace(X), stride, X.shape
     up, back = (like(X, matrix) for matrix in _matrices(coarse(size, stride))[2:])
     h, c = size[0] // r1, phases // (r1 * r2)
-    columns = xp.permute_dims(xp.reshape(X, (K, 2 * w, r1, r2, c, b)), (4, 2, 0, 3, 1, 5))
-    columns = xp.reshape(product_into(back, columns, (0, 1, 2, 4, 3, 5)), (c, r1, 2 * K, w * r2 * b))
+    X = xp.permute_dims(xp.reshape(X, (K, 2 * w, r1, r2, c, b)), (4, 2, 0, 3, 1, 5))
+    X = xp.reshape(product_into(back, X, (0, 1, 2, 4, 3, 5)), (c, r1, 2 * K, w * r2 * b))
     target = None if out is None else out.reshape(c, h, r1, w * r2 * b)
-    return xp.reshape(product_into(up, columns, (0, 2, 1, 3), target), (c, *size, b))
+    return xp.reshape(product_into(up, X, (0, 2, 1, 3), target), (c, *size, b))
 
 
 def product_into(P: Array, X: Array, axes: tuple[int, ...], out: Array | None = None) -> Array:

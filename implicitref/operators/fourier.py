@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 
 from ..arrays import Array, complex_like, eye, like, memoised, namespace
-from .dft import blocks, from_pairs, kernel_gradient, pairs
+from .dft import blocks, from_pairs, kernel_gradient, multiply, pairs
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
 
@@ -113,11 +113,13 @@ class FourierMap:
 
     def matvec(self, x: Array) -> Array:
         """(batch, i, h, w) to (batch, o, h, w)."""
-        return self._apply(self, x)
+        if max(self.size) > BY_MATRICES_UP_TO:
+            return product(self.D, x)
+        return namespace(x).permute_dims(from_pairs(multiply(self.pairs(), pairs(x)), self.size), (3, 0, 1, 2))
 
     def rmatvec(self, y: Array) -> Array:
         """The transpose, (batch, o, h, w) to (batch, i, h, w): real matrices, so transpose and adjoint are one."""
-        return self._apply(self.adjoint(), y)
+        return self.adjoint().matvec(y)
 
     @memoised
     def adjoint(self) -> FourierMap:
@@ -139,16 +141,6 @@ class FourierMap:
         identity = eye(self.D.shape[-1] * math.prod(self.size), namespace(self.D).real(self.D))
         columns = self.matvec(namespace(identity).reshape(identity, (-1, self.D.shape[-1], *self.size)))
         return namespace(identity).matrix_transpose(namespace(identity).reshape(columns, (identity.shape[0], -1)))
-
-    @staticmethod
-    def _apply(map_: FourierMap, x: Array) -> Array:
-        xp = namespace(x)
-        if max(map_.size) > BY_MATRICES_UP_TO:
-            return product(map_.D, x)
-        X, M = pairs(x), like(x, map_.pairs())
-        K, w, _, c, b = X.shape
-        Y = M @ xp.reshape(X, (K, w, 2 * c, b))
-        return xp.permute_dims(from_pairs(xp.reshape(Y, (K, w, 2, Y.shape[2] // 2, b)), map_.size), (3, 0, 1, 2))
 
 
 def real_blocks(D: Array) -> Array:

@@ -274,7 +274,7 @@ class MonotoneMultiTier:
 
     @memoised
     def lipschitz(self) -> float:
-        """L = ||I - W||_2: exact up to N = 512, beyond by Lanczos to 1e-6, from below; steps need no more."""
+        """L = ||I - W||_2: exact up to N = 512, beyond by Lanczos to 1e-3, from below; steps need no more."""
         if self.size <= EXACT_UP_TO:
             return float(np.linalg.norm(np.eye(self.size) - to_numpy(self.to_dense()), 2))
         G = self._gap()
@@ -282,7 +282,7 @@ class MonotoneMultiTier:
 
     @memoised
     def monotonicity(self) -> float:
-        """The largest m for which ``I - W >= m I``: exact up to N = 512, beyond by Lanczos, to 1e-6."""
+        """The largest m for which ``I - W >= m I``: exact up to N = 512, beyond by Lanczos to 1e-3, from above."""
         if self.size <= EXACT_UP_TO:
             G = np.eye(self.size) - to_numpy(self.to_dense())
             return float(np.linalg.eigvalsh((G + G.T) / 2)[0])
@@ -446,7 +446,7 @@ def _extreme_eigenvalue(H: Callable[[np.ndarray], np.ndarray], n: int, which: An
 
     start = np.random.default_rng(0).normal(size=n)
     map_: Any = LinearOperator((n, n), H, dtype=np.float64)
-    return float(eigsh(map_, 1, which=which, v0=start, tol=1e-6)[0][0])
+    return float(eigsh(map_, 1, which=which, v0=start, tol=1e-3)[0][0])
 
 
 # ------------------------------------------------------------------------------------------------
