@@ -146,12 +146,13 @@ def test_implicit_matrix_is_the_derivative_of_the_equilibrium(problem):
 def test_zero_of_the_backward_inclusion(name):
     # dpre = J u*, (I - W') dpre + D dpre = v where J > 0, u* = v + W' dpre = (I - J W)^-T v; W singular, zeros in J
     W = laws.OPERATORS[name](np.asarray)
-    rng, n, M = np.random.default_rng(8), W.size, W.to_dense()
+    rng, n, M = np.random.default_rng(8), laws.count(W), W.to_dense()
     jac, v = rng.uniform(0.1, 1, size=(3, n)), rng.normal(size=(3, n))
     jac[0, 0], jac[-1, -1] = 0.0, 1.0
-    inclusion = ir.mon.backward_inclusion(W, jac, v)
-    dpre = ir.splitting.solve(inclusion, np.zeros_like(v), alpha=0.8, tol=1e-11, max_iter=100000).z
-    u_star = ir.mon.adjoint_state(W, dpre, v)
+    shaped = lambda rows: rows.reshape(3, *W.state_shape)  # noqa: E731
+    inclusion = ir.mon.backward_inclusion(W, shaped(jac), shaped(v))
+    solution = ir.splitting.solve(inclusion, shaped(np.zeros_like(v)), alpha=0.8, tol=1e-11, max_iter=100000)
+    dpre, u_star = laws.flat(solution.z), laws.flat(ir.mon.adjoint_state(W, solution.z, shaped(v)))
     desired = np.stack([np.linalg.solve((np.eye(n) - j[:, None] * M).T, row) for j, row in zip(jac, v, strict=True)])
     assert_close(u_star, desired, scale=size(desired, M), tol=2e-11)
     assert_close(dpre, jac * u_star, scale=size(desired), tol=2e-11)
