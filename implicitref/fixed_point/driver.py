@@ -96,11 +96,7 @@ def drive(method: Method, data: Any, z: Array, limit: np.ndarray, max_iter: int,
             pool.freeze(log.alive)
             if keep:
                 states.append(pool.answer)
-            if (
-                not log.alive.any()
-                or log.count == max_iter
-                or log.stalled(lambda: to_numpy(norm(pool.state.z)), eps(z))
-            ):
+            if not log.alive.any() or log.count == max_iter or log.stalled(pool.sizes, eps(z)):
                 break
             if not keep:
                 pool.shrink(log.alive)

@@ -37,14 +37,15 @@ def _picard_step(F: Callable[[Array], Array], state: State) -> State:
 
 
 class AndersonState(NamedTuple):
-    """An iterate, its image, the last differences of iterates and residuals (batch, window, n), and for how many steps
-    a sample does without acceleration.
+    """An iterate, its image, the last differences of residuals and of images, newest first, (batch, n) each, the inner
+    products of the former (batch, window, window), and for how many steps a sample does without acceleration.
     """
 
     z: Array
     Tz: Array
-    dZ: Array
-    dF: Array
+    dF: tuple[Array, ...]
+    dT: tuple[Array, ...]
+    gram: Array
     wait: Array
     penalty: Array
 
@@ -53,47 +54,63 @@ WINDOW, PROGRESS = 8, 0.999
 
 
 def _anderson_start(F: Callable[[Array], Array], z: Array) -> AndersonState:
-    n = math.prod(z.shape[1:])
-    none, one = zeros((z.shape[0], WINDOW, n), z), zeros((z.shape[0],), z) + 1
-    return AndersonState(z, F(z), none, none, one, one)
+    none, one = (zeros((z.shape[0], math.prod(z.shape[1:])), z),) * WINDOW, zeros((z.shape[0],), z) + 1
+    return AndersonState(z, F(z), none, none, zeros((z.shape[0], WINDOW, WINDOW), z), one, one)
 
 
 def _anderson_step(F: Callable[[Array], Array], s: AndersonState) -> AndersonState:
-    # z+ = T(z) - (dZ + dF)' theta, theta = argmin ||f - dF' theta||, f = T(z) - z. A step that does not shorten f is
-    # undone and its history dropped; then come 1, 2, 4, ... Picard steps, so that nothing is lost but trials.
+    # z+ = T(z) - sum_i theta_i dT_i, theta = argmin ||f - sum_i theta_i df_i||, f = T(z) - z. A step that does not
+    # shorten f is undone and its history dropped; then come 1, 2, 4, ... Picard steps: nothing is lost but trials.
     xp = namespace(s.z)
     f, plain = _flat(s.Tz - s.z), s.wait > 0
-    theta = xp.where(plain[:, None], zeros((), f), _least_squares(s.dF, f))
-    z = s.Tz - xp.reshape(_combine(theta, s.dZ + s.dF), s.z.shape)
+    theta = xp.where(plain[:, None], zeros((), f), _least_squares(s.gram, _products(s.dF, f)))
+    z = s.Tz - xp.reshape(_combine(theta, s.dT), s.z.shape)
     Tz = F(z)
     f_next = _flat(Tz - z)
     good = plain | (norm(f_next) <= PROGRESS * norm(f))
-    kept, taken = good[:, None, None], over(good, z)
-    return AndersonState(
-        xp.where(taken, z, s.z),
-        xp.where(taken, Tz, s.Tz),
-        xp.where(kept, _push(s.dZ, _flat(z - s.z)), zeros((), z)),
-        xp.where(kept, _push(s.dF, f_next - f), zeros((), z)),
-        xp.where(good, s.wait - xp.astype(plain, s.wait.dtype), s.penalty),
-        xp.where(good, s.penalty, 2 * s.penalty),
-    )
+    dF, dT = (f_next - f, *s.dF[:-1]), (_flat(Tz - s.Tz), *s.dT[:-1])
+    gram = _bordered(_products(dF, dF[0]), s.gram)
+    wait, penalty = s.wait - xp.astype(plain, s.wait.dtype), s.penalty
+    if not bool(xp.all(good)):
+        z, Tz, gram = _where(good, (z, Tz, gram), (s.z, s.Tz))
+        dF, dT = _where(good, dF, ()), _where(good, dT, ())
+        wait, penalty = _where(good, (wait, penalty), (penalty, 2 * penalty))
+    return AndersonState(z, Tz, dF, dT, gram, wait, penalty)
 
 
-def _least_squares(dF: Array, f: Array) -> Array:
-    # normal equations of the unit directions, with a ridge that also serves the directions that are still zero
-    xp, length = namespace(f), namespace(f).linalg.vector_norm(dF, axis=2)
+def _where(good: Array, new: tuple[Array, ...], old: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The new arrays for the samples that are good, for the others the old ones, or 0 where there are none."""
+    xp, others = namespace(good), [*old, *(zeros((), array) for array in new[len(old) :])]
+    return tuple(xp.where(over(good, a), a, b) for a, b in zip(new, others, strict=True))
+
+
+def _least_squares(gram: Array, rhs: Array) -> Array:
+    # Normal equations of the unit directions, with a ridge: a smaller one buys no iterations and amplifies rounding,
+    # so that an answer would depend on the batch it was computed in. It also serves directions that are still zero.
+    xp = namespace(gram)
+    length = xp.sqrt(xp.linalg.diagonal(gram))
     length = xp.where(length > 0, length, xp.ones_like(length))
-    Q = dF / length[:, :, None]
-    gram = Q @ xp.matrix_transpose(Q) + 100 * eps(f) * eye(Q.shape[1], f)
-    return xp.linalg.solve(gram, Q @ f[:, :, None])[:, :, 0] / length
+    scaled = gram / (length[:, :, None] * length[:, None, :]) + eps(gram) ** 0.5 * eye(gram.shape[1], gram)
+    return xp.linalg.solve(scaled, (rhs / length)[:, :, None])[:, :, 0] / length
 
 
-def _combine(theta: Array, directions: Array) -> Array:
-    return (theta[:, None, :] @ directions)[:, 0, :]
+def _products(directions: tuple[Array, ...], f: Array) -> Array:
+    xp = namespace(f)
+    return xp.stack([xp.vecdot(d, f) for d in directions], axis=1)
 
 
-def _push(window: Array, newest: Array) -> Array:
-    return namespace(window).concat([newest[:, None, :], window[:, :-1, :]], axis=1)
+def _combine(theta: Array, directions: tuple[Array, ...]) -> Array:
+    total = theta[:, :1] * directions[0]
+    for i, direction in enumerate(directions[1:], 1):
+        total = total + theta[:, i : i + 1] * direction
+    return total
+
+
+def _bordered(row: Array, gram: Array) -> Array:
+    """The Gram matrix with a new first direction, whose products are `row`, and without the last."""
+    xp = namespace(row)
+    rest = xp.concat([row[:, 1:, None], gram[:, :-1, :-1]], axis=2)
+    return xp.concat([row[:, None, :], rest], axis=1)
 
 
 def _flat(z: Array) -> Array:

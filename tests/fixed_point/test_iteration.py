@@ -118,9 +118,9 @@ def test_no_answer_depends_on_batch_mates(acceleration, dtype):
     permuted = fp.iterate(free, x[order], z[order], **options)
     alone = [fp.iterate(free, x[i : i + 1], z[i : i + 1], **options) for i in range(100)]
     alone_z, alone_steps = np.concatenate([s.z for s in alone]), np.array([s.iterations for s in alone])
-    # rounding is amplified by 1/(1 - 0.95), and by Anderson's least squares some more. In float32 the residual of a
-    # sample may round to either side of the tolerance: then the answers differ by one step, which is no longer than it
-    tol = 1e-4 if dtype == np.float32 else 1e-12 if acceleration is None else 1e-7
+    # In float32 the residual of a sample may round to either side of the tolerance: then the answers differ by one
+    # step, for Picard no longer than the tolerance.
+    tol = (1e-11 if dtype == np.float64 else 1e-4) * (1 if acceleration is None else 10)
     assert_close(permuted.z, together.z[order], scale=1.0, tol=tol)
     assert_close(alone_z, together.z, scale=1.0, tol=tol)
     same = alone_steps == together.steps
@@ -311,7 +311,7 @@ def peak(function) -> int:
 @METHODS
 def test_memory_does_not_grow_with_the_iterations(acceleration):
     T = fp.Map(lambda z, x: 0.999 * z + x, lambda z, x, g: 0.999 * g, lambda z, x, g: {"x": g}, gamma=0.999)
-    x = np.random.default_rng(0).normal(size=(16, 1000))
+    x = np.random.default_rng(0).normal(size=(8, 1000))
     if acceleration == "anderson":  # one eigenvalue: it would end at once
         T = fp.Map(lambda z, x: np.abs(np.roll(z, 1, axis=1)) * 0.999 + x, T.vjp_state, T.vjp_params)
 
@@ -320,4 +320,5 @@ def test_memory_does_not_grow_with_the_iterations(acceleration):
             fp.iterate(T, x, 0 * x, tol=1e-13, max_iter=max_iter, acceleration=acceleration)
 
     run(3)
-    assert peak(lambda: run(1000)) <= 1.1 * peak(lambda: run(10)) + 1000 * 16 * 8 * 3  # and the residuals
+    few = 10 if acceleration is None else 100  # by then the window is full and has been dropped once
+    assert peak(lambda: run(1000)) <= 1.1 * peak(lambda: run(few)) + 1000 * 8 * 8 * 3  # and the residuals
