@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-def forward_inclusion(W: Any, injection: Array, activation: Activation) -> Inclusion:
+def forward_inclusion(W: Any, injection: Array, activation: Activation | ZeroBorder) -> Inclusion:
     r"""Theorem 1 [MON-Thm1]: z* is the zero of ``A(z) = (I - W) z - (U x + b)`` plus ``B = df`` (eq. 3).
 
     Holds for the set of solutions, with any step alpha, where sigma = prox^1_f. f may be strongly convex (sigmoid),
@@ -125,7 +125,7 @@ class AdjointProx:
 def equilibrium(
     W: Any,
     injection: Array,
-    activation: Activation,
+    activation: Activation | ZeroBorder,
     *,
     method: str = "peaceman-rachford",
     alpha: float | None = None,
@@ -178,7 +178,7 @@ def equilibrium(
 def equilibrium_vjp(
     W: Any,
     injection: Array,
-    activation: Activation,
+    activation: Activation | ZeroBorder,
     z: Array,
     dz: Array,
     *,
@@ -277,7 +277,7 @@ def _same(name: str, x: Array, first: Array, called: str = "injection") -> Array
     return alongside(name, x, first)
 
 
-def _activation(activation: Any) -> Activation:
+def _activation(activation: Any) -> Activation | ZeroBorder:
     if not isinstance(activation, (Activation, ZeroBorder)):
         raise HypothesisError(f"activation must be one of implicitref.activations; got {activation!r}.")
-    return activation  # type: ignore[return-value]
+    return activation

@@ -226,7 +226,7 @@ def _twiddles(size: Pair, stride: Pair) -> np.ndarray:
         q, alias, t = np.ogrid[:count, :r, :r]
         waves.append(np.exp(-2j * math.pi * (((q + side * alias) * t) % n) / n))
     whole_ = waves[0][:, None, :, None, :, None] * waves[1][None, :, None, :, None, :]
-    return whole_.reshape(*whole_.shape[:2], stride[0] * stride[1], -1)
+    return np.asarray(whole_.reshape(*whole_.shape[:2], stride[0] * stride[1], -1))
 
 
 def _aliases(D: Array, size: Pair, stride: Pair) -> Array:
