@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .. import mon
-from ..activations import Activation, ZeroBorder, relu
+from ..activations import Activation, relu
 from ..arrays import Array, checked, is_array, largest, like, namespace, norm, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..layers import affine, affine_vjp
@@ -53,7 +53,7 @@ class MonNetwork:
     b : array (n,) or (n_1,)
     readout_weight : array (classes, features)
     readout_bias : array (classes,)
-    activation : Activation
+    activation : Activation or ZeroBorder
     ends : `ends.Rows` or `ends.Images`
         How inputs enter the state and which features leave it.
 
@@ -77,7 +77,7 @@ class MonNetwork:
     b: Array
     readout_weight: Array
     readout_bias: Array
-    activation: Activation | ZeroBorder = relu
+    activation: Any = relu
     ends: Rows | Images = ROWS
 
     def __post_init__(self) -> None:

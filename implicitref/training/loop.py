@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Array, from_numpy, in_double, largest, quiet, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..mon import equilibrium
-from ..networks import MonNetwork
+from ..networks import MonNetwork, SolveOptions
 from . import alpha as alphas
 from . import augmentations, schedules
 from .optimisers import AdamState, adam_init, adam_step
@@ -197,8 +197,8 @@ def _epoch(
             if pause() and len(steps) < len(batches):
                 return state
     began, alpha = time.perf_counter(), state.steps[-1].alpha
-    rule = {"tol": recipe.tol, "stop": recipe.stop} if recipe.stop != "certificate" else {}
-    accuracy = evaluate(state.network, data.x_test, data.y_test, alpha=alpha, **rule)
+    tol = EVALUATION_TOL if recipe.stop == "certificate" else recipe.tol
+    accuracy = evaluate(state.network, data.x_test, data.y_test, tol=tol, alpha=alpha, stop=recipe.stop)
     record = _record(state, data.x_train.shape[0], accuracy, rate(epoch), time.perf_counter() - began)
     return State(state.network, state.optimiser, rng.bit_generator.state, (*state.history, record))
 
@@ -210,10 +210,11 @@ def _inputs(network: MonNetwork, x: Array) -> Array:
 
 def _gradients(state: State, x: Array, labels: Array, recipe: Recipe) -> tuple[dict[str, Array], Step]:
     index, network = len(state.steps), state.network
-    rule = {"tol": recipe.tol, "stop": recipe.stop}
-    known = index % (recipe.alpha_every or index + 1)  # 0 where it is chosen anew
-    alpha = state.steps[-1].alpha if known else alphas.by_name(recipe.alpha)(network, x, **rule)
-    loss, grads, forward, backward = network.gradients(x, labels, alpha=alpha, **rule)
+    chosen = index % (recipe.alpha_every or index + 1) == 0
+    choose = alphas.by_name(recipe.alpha)
+    alpha = choose(network, x, tol=recipe.tol, stop=recipe.stop) if chosen else state.steps[-1].alpha
+    options: SolveOptions = {"alpha": alpha, "tol": recipe.tol, "stop": recipe.stop}
+    loss, grads, forward, backward = network.gradients(x, labels, **options)
     correct = _correct(network, forward.z, labels)
     certify = recipe.stop == "certificate" or index % CERTIFIED_EVERY == 0
     error = largest(forward.bound) if certify else state.steps[-1].certified_error
