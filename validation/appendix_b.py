@@ -213,7 +213,7 @@ def equation_28(seed: int, size: float) -> list[Verdict]:
         compare(
             claim,
             "s = 1, n = 2, A = 0, B = [[0, 1], [0, 0]], m = 1, alpha = 1/2: relative error",
-            relative(_printed_28(skew), skew.shifted),
+            relative(printed_28(skew), skew.shifted),
             "<=",
             1e-12,
             form=PRINTED,
@@ -221,7 +221,7 @@ def equation_28(seed: int, size: float) -> list[Verdict]:
         compare(
             claim,
             "s = 4, n = 2, k = 3, alpha = 1/2: relative error",
-            relative(_printed_28(example), example.shifted),
+            relative(printed_28(example), example.shifted),
             "<=",
             1e-12,
             form=PRINTED,
@@ -264,7 +264,8 @@ def equation_28(seed: int, size: float) -> list[Verdict]:
     ]
 
 
-def _printed_28(c: Convolutions) -> np.ndarray:
+def printed_28(c: Convolutions) -> np.ndarray:
+    """I + alpha (I - W) by (28) as printed, in the convention D = F A F*."""
     F, (A, B) = circulant.fourier(c.s, c.n), c.matrices
     return printed.equation_28(F, F @ A @ F.conj().T, F @ B @ F.conj().T, c.m, c.alpha)
 
@@ -436,10 +437,10 @@ def _resolvents(seed: int) -> int:
 def padding(seed: int, size: float) -> list[Verdict]:
     """A border of p zero pixels keeps W from wrapping around if and only if 2p >= k - 1, k the side of A and B."""
     claim = "MON-Sec4.2-padding"
-    exact = [_interior_error(draw(seed + k, 2, 9, k), -(-(k - 1) // 2)) for k in range(1, 6)]
+    exact = [interior_error(draw(seed + k, 2, 9, k), -(-(k - 1) // 2)) for k in range(1, 6)]
     modulus = [_interior_modulus(draw(seed + j, 2, 7, 3), 1) for j in range(problems.count(20, size))]
     solved = [_padded_equilibrium(draw(seed + j, 2, 7, 3)) for j in range(problems.count(10, size))]
-    narrow, none = _interior_error(draw(seed, 2, 9, 5), 1), _interior_error(draw(seed, 2, 9, 3), 0)
+    narrow, none = interior_error(draw(seed, 2, 9, 5), 1), interior_error(draw(seed, 2, 9, 3), 0)
     refused = _refused(draw(seed, 2, 9, 5).operator, 1)
     return [
         compare(
@@ -468,7 +469,8 @@ def _inside(c: Convolutions, p: int) -> np.ndarray:
     return image.ravel()
 
 
-def _interior_error(c: Convolutions, p: int) -> tuple[float, str]:
+def interior_error(c: Convolutions, p: int) -> tuple[float, str]:
+    """Relative error of the interior of W, p pixels away from the border, as the zero-padded kernel of W; and where."""
     inside = _inside(c, p)
     truth = circulant.padded_convolution(_kernel_of(c), c.s - 2 * p)
     return relative(c.operator.to_dense()[np.ix_(inside, inside)], truth), f"p = {p}, {c.where}"

@@ -13,7 +13,7 @@ from ..operators import strided as st
 from ..operators.fourier import adjoint, blocks
 from . import circulant, printed, problems
 from .circulant import relative
-from .verdict import PRINTED, Extreme, Verdict, columns, compare, largest
+from .verdict import DROPPED, PRINTED, Extreme, Verdict, columns, compare, largest
 
 SIZES = ((4, 2), (6, 3), (2, 1), (6, 2), (3, 3), (4, 4), (5, 1), (2, 2), (6, 6), (1, 1))  # s, r
 
@@ -325,6 +325,15 @@ def proposition_c1(seed: int, size: float) -> list[Verdict]:
         ),
         compare(
             claim,
+            "the same with F as printed, scaled by 1/s: relative error",
+            relative(_printed(one.A, one.B, 4, 2, 1, 16 * 4, printed.fourier_basis(4)), one.inverse),
+            "<=",
+            1e-12,
+            form=PRINTED,
+            worst=one.where,
+        ),
+        compare(
+            claim,
             "r^2, but I x K channel by channel, n2 = 2: relative error",
             _error(two, 4),
             "<=",
@@ -354,8 +363,11 @@ def proposition_c1(seed: int, size: float) -> list[Verdict]:
     ]
 
 
-def _printed(A: np.ndarray, B: np.ndarray, s: int, r: int, n2: int, factor: int) -> np.ndarray:
-    F1, F2 = circulant.fourier(s, len(A) // s**2), circulant.fourier(s, n2)
+def _printed(
+    A: np.ndarray, B: np.ndarray, s: int, r: int, n2: int, factor: int, F: np.ndarray | None = None
+) -> np.ndarray:
+    FF = circulant.fourier(s) if F is None else np.kron(F, F)
+    F1, F2 = np.kron(np.eye(len(A) // s**2), FF), np.kron(np.eye(n2), FF)
     return printed.proposition_c1(F1, F2, A, B, st.gather(s, r), n2, factor)
 
 
@@ -518,6 +530,14 @@ def equation_c19(seed: int, size: float) -> list[Verdict]:
             1 / 8,
             slack=1e-12,
             form=PRINTED,
+        ),
+        compare(
+            claim,
+            "s = 5, r = 2, which does not divide it: the largest entry off the diagonal",
+            np.abs(_folded(circulant.basis(5), 2) - np.diag(np.full(5, 3 / 5))).max(),
+            "<=",
+            1e-12,
+            form=DROPPED,
         ),
         compare(claim, "F T F* - L with 1/r, s up to 12, every r that divides it", largest(found), "<=", 1e-13),
         compare(claim, "the same with F/sqrt(s), as printed, and 1/(s r)", largest(old), "<=", 1e-13),

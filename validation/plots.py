@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import activations, mon
 from ..splitting import certificates, forward_backward, peaceman_rachford, rates
-from . import algorithms, problems
+from . import algorithms, appendix_b, problems
 from . import certificates as certificate_checks
 from . import convergence_rates as contraction
+from .circulant import fourier, relative
 
 INK = "#010203"  # replaced by the text colour of the page
 COLOURS = {"measured": "#d1495b", "exact": "#2e86ab", "class": "#8a8d91", "bound": "#2e86ab", "rule": "#edae49"}
@@ -120,6 +121,23 @@ def _tightness(samples: Callable[[int, float], Any], seed_size: float = 1.0) -> 
     return draw
 
 
+def _skew(axes: Any, seed: int) -> None:
+    c, alphas = appendix_b.draw(seed, 2, 4, 3), np.geomspace(0.05, 20, 61)
+    steps = [c._replace(alpha=a) for a in alphas]
+    wrong = [relative(appendix_b.printed_28(x), x.shifted) for x in steps]
+    right = [relative(appendix_b.corrected_28(x, fourier(c.s)), x.shifted) for x in steps]
+    axes.loglog(alphas, wrong, color=COLOURS["rule"], label="as printed")
+    axes.loglog(alphas, right, color=COLOURS["measured"], label="with alpha at D_B")
+    axes.set(xlabel="alpha", ylabel="relative error", ylim=(1e-17, 10))
+
+
+def _borders(axes: Any, seed: int) -> None:
+    for k, colour in ((3, "measured"), (5, "exact"), (7, "rule")):
+        errors = [appendix_b.interior_error(appendix_b.draw(seed, 1, 15, k), p)[0] for p in range(5)]
+        axes.semilogy(errors, "o-", color=COLOURS[colour], label=f"kernels {k} x {k}")
+    axes.set(xlabel="border pixels p", ylabel="relative error inside", xticks=range(5), ylim=(1e-17, 10))
+
+
 _RATES = (
     "Contraction over alpha for one random G (n = 6, m = 1/2): the class bound, the exact factor of this G, and the"
 )
@@ -130,6 +148,11 @@ _DRAWN = {
     "NEW-rate-pr": (_rates("peaceman-rachford"), f"{_RATES} worst of 12 measured steps."),
     "MON-Alg1": (_convergence("forward-backward"), f"{_RUNS} the error."),
     "MON-Alg2": (_convergence("peaceman-rachford"), f"{_RUNS} the error."),
+    "MON-Eq28": (_skew, "n = 2, s = 4, 3 x 3 kernels: as printed the formula is right at alpha = 1 only."),
+    "MON-Sec4.2-padding": (
+        _borders,
+        "The interior of W against the zero-padded convolution, n = 1, s = 15: rounding as soon as 2p >= k - 1.",
+    ),
     "NEW-stopping-fooled": (
         _fooled,
         "hardtanh, W = 0, b = 0.9, alpha = 100: z stays at 1, so the printed rule reads 0 at the second iteration.",
