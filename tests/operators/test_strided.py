@@ -217,6 +217,7 @@ def test_the_matrices_of_the_proof(s, r):
         module.dft(s),
     )
     np.testing.assert_array_equal(U.T @ U, np.kron(T, T))
+    np.testing.assert_array_equal(U @ U.T, np.eye((s // r) ** 2))
     FTF = F @ T @ F.conj().T
     assert_close(FTF.real, L, scale=1, tol=1e-14)
     assert_close(FTF.imag, np.zeros_like(L), scale=1, tol=1e-14)
