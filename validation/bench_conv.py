@@ -1,0 +1,488 @@
+r"""Convolutional and multi-tier layers against the same layers in PyTorch: float32, batch 128, borders of zeros.
+
+    OPENBLAS_NUM_THREADS=2 OMP_NUM_THREADS=2 python validation/bench_conv.py --threads 2
+    python validation/bench_conv.py --memory
+
+`torch_conv` has the PyTorch sides: the published method, the best form with FFTs, and the best without. Time of one
+Peaceman-Rachford iteration of each, and of one forward and backward solve, gradients of the parameters included: the
+published loops run to a relative change of 1e-3, the certificate says in float64 how far they got in the worst sample,
+and ours must certify that distance for every sample. Same weights, alpha and threads; blocks of runs alternate;
+medians. Then what the machine can do, measured in the same run, and how long our operations would take at that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import resource
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+
+import implicitref as ir
+
+BATCH, BORDER, TOL = 128, 1, 1e-3
+BLOCK, SETTLE = 5, 2
+OURS, PUBLISHED, BEST, PRODUCTS = "implicitref", "published", "rfft2 + complex bmm", "products only"
+
+
+class Case(NamedTuple):
+    """Channels of the tiers and size of the first; the others halve."""
+
+    channels: tuple[int, ...]
+    side: int
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every tier."""
+        return [(self.side // 2**i, self.side // 2**i) for i in range(len(self.channels))]
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """(channels, height, width) of every tier."""
+        return [(n, *size) for n, size in zip(self.channels, self.sizes, strict=True)]
+
+    @property
+    def entries(self) -> int:
+        """Length of one sample's state."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+
+CASES = {
+    "conv-54-28": Case((54,), 28),
+    "conv-81-32": Case((81,), 32),
+    "tiers-16-32-32-28": Case((16, 32, 32), 28),
+    "tiers-16-32-60-32": Case((16, 32, 60), 32),
+}
+
+
+class Problem(NamedTuple):
+    """Kernels and scales, our operator in float64 with the same values, tiers of injection and cotangent in float32."""
+
+    case: Case
+    weights: dict[str, list[np.ndarray]]
+    W: Any
+    activation: Any
+    injection: list[np.ndarray]
+    dz: list[np.ndarray]
+
+    def state(self, tiers: list[np.ndarray]) -> np.ndarray:
+        """Tiers as our operator takes them."""
+        return tiers[0] if len(tiers) == 1 else self.W.join(tiers)
+
+
+def problem(case: Case, batch: int = BATCH, seed: int = 0) -> Problem:
+    """Random kernels, with scales that give I - W the norm 5 or so that it has in trained networks (m = 1)."""
+    rng, c = np.random.default_rng(seed), case.channels
+
+    def kernels(outs: tuple[int, ...], ins: tuple[int, ...]) -> list[np.ndarray]:
+        return [rng.normal(size=(o, i, 3, 3)).astype(np.float32) for o, i in zip(outs, ins, strict=True)]
+
+    weights = {"A": kernels(c, c), "B": kernels(c, c), "S": kernels(c[1:], c[:-1])}
+    weights |= {"g": [np.float32(0.8 * n) for n in c], "gs": [np.float32(0.4 * n) for n in c[1:]]}
+    weights |= {"h": [np.float32(0.3 * math.sqrt(n)) for n in c]}
+    injection, dz = ([rng.normal(size=(batch, *s)).astype(np.float32) for s in case.shapes] for _ in range(2))
+    dz = [(v / batch).astype(np.float32) for v in dz]
+    shapes = case.shapes if len(c) > 1 else None
+    return Problem(case, weights, operator(case, weights), zero_border(shapes), injection, dz)
+
+
+def operator(case: Case, weights: dict[str, list[np.ndarray]]) -> Any:
+    """Ours, in float64: solves convert it to the dtype of the injection, certificates take it as it is."""
+    wide = {name: [np.asarray(x, dtype=np.float64) for x in values] for name, values in weights.items()}
+    if len(case.channels) == 1:
+        A, B, g, h = (wide[name][0] for name in "ABgh")
+        return ir.operators.MonotoneConv(A, B, 1.0, case.sizes[0], g=g, h=h)
+    scales = {name: wide[name] for name in ("g", "gs", "h")}
+    return ir.operators.MonotoneMultiTier(wide["A"], wide["B"], wide["S"], 1.0, case.sizes, **scales)
+
+
+def zero_border(shapes: list[tuple[int, int, int]] | None) -> Any:
+    """Relu inside, 0 on the border."""
+    return ir.activations.zero_border(ir.activations.relu, BORDER, shapes)
+
+
+def torch_weights(p: Problem) -> Any:
+    """The same numbers as leaves that PyTorch differentiates by."""
+    import torch
+    from torch_conv import Weights  # beside this file, which is run as a script
+
+    leaves = {k: [torch.tensor(x, requires_grad=True) for x in values] for k, values in p.weights.items()}
+    return Weights(**leaves, sizes=p.case.sizes, m=1.0)
+
+
+# ---- time ----
+
+
+def interleaved(sides: dict[str, Callable[[], object]], runs: int, block: int = BLOCK) -> dict[str, list[float]]:
+    """Seconds of every call, in alternating blocks. The idle threads of the other library's pool spin for a while, so
+    the first calls of a block are not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(math.ceil(runs / block)):
+        for name, run in sides.items():
+            for i in range(SETTLE + block):
+                begin = time.perf_counter()
+                run()
+                if i >= SETTLE:
+                    times[name].append(time.perf_counter() - begin)
+    return times
+
+
+def iterations(p: Problem, alpha: float) -> dict[str, Callable[[], object]]:
+    """One Peaceman-Rachford iteration of every side, each going on from its own state."""
+    import torch
+    from torch_conv import Published, RealProducts, Reflected
+
+    w, injection = torch_weights(p), tuple(map(torch.tensor, p.injection))
+    zero = tuple(torch.zeros_like(x) for x in injection)
+    published, best, products = (form(w, alpha, BORDER) for form in (Published, Reflected, RealProducts))
+    with torch.inference_mode():
+        constant = best.constant(injection, alpha)
+        entered = products.enter(constant)
+    inclusion = ir.mon.forward_inclusion(narrow(p), p.state(p.injection), p.activation)
+    step = ir.splitting.iterations.MAPS["peaceman-rachford"](inclusion, alpha)
+
+    def follow(advance: Callable[[Any], Any], state: Any) -> Callable[[], object]:
+        def run() -> None:
+            nonlocal state
+            with torch.inference_mode():
+                state = advance(state)
+
+        return run
+
+    return {
+        PUBLISHED: follow(lambda zu: published.step(*zu, injection), (zero, zero)),
+        BEST: follow(lambda u: best.step(u, constant), zero),
+        PRODUCTS: follow(lambda u: products.step(u, entered), products.enter(zero)),
+        OURS: follow(step, np.zeros_like(inclusion.b)),
+    }
+
+
+def narrow(p: Problem) -> Any:
+    """Our operator in float32."""
+    params = {k: ir.arrays.each(lambda x: np.asarray(x, dtype=np.float32), v) for k, v in p.W.params.items()}
+    return p.W.replace(**params)
+
+
+class Certifier(NamedTuple):
+    """Certified distance of the worst sample, in float64, of both sides from the u that they ended with."""
+
+    p: Problem
+    alpha: float
+
+    def forward(self, u: np.ndarray) -> float:
+        """Of the equilibrium R_B(u)."""
+        wide = self.p.state(self.p.injection).astype(np.float64)
+        return self._worst(ir.mon.forward_inclusion(self.p.W, wide, self.p.activation), u)
+
+    def backward(self, z: np.ndarray, u: np.ndarray) -> float:
+        """Of the zero of Theorem 3's inclusion at that z."""
+        injection, dz = (self.p.state(x).astype(np.float64) for x in (self.p.injection, self.p.dz))
+        jac = self.p.activation.derivative(self.p.W.matvec(z.astype(np.float64)) + injection)
+        return self._worst(ir.mon.backward_inclusion(self.p.W, jac, dz), u)
+
+    def _worst(self, inclusion: Any, u: np.ndarray) -> float:
+        return float(ir.splitting.certificates.distance(inclusion, self.alpha, u.astype(np.float64))[1].max())
+
+
+def solves(p: Problem, alpha: float, runs: int, tol: float = TOL) -> dict[str, Any]:
+    """Forward and backward to the accuracy that the published loops reach: times, counts, distances, gradients."""
+    import torch
+    from torch_conv import Published
+
+    layer, certify = Published(torch_weights(p), alpha, BORDER), Certifier(p, alpha)
+    injection, dz = (tuple(map(torch.tensor, x)) for x in (p.injection, p.dz))
+    W, x, v = narrow(p), p.state(p.injection), p.state(p.dz)
+
+    def theirs() -> Any:
+        return layer.forward_backward(injection, dz, tol)
+
+    def flat(tiers: Any) -> np.ndarray:
+        return p.state([t.numpy() for t in tiers])
+
+    reached = theirs()
+    z = flat(reached.z)
+    distances = certify.forward(flat(reached.u[0])), certify.backward(z, flat(reached.u[1]))
+
+    def ours() -> tuple[Any, Any, Any]:
+        forward = ir.mon.equilibrium(W, x, p.activation, alpha=alpha, tol=distances[0])
+        grads, backward = ir.mon.equilibrium_vjp(W, x, p.activation, forward.z, v, alpha=alpha, tol=distances[1])
+        return forward, backward, grads
+
+    forward, backward, grads = ours()
+    times = interleaved({PUBLISHED: theirs, OURS: ours}, runs, block=1)
+    return {
+        "median_ms": medians(times),
+        "minimum_ms": {name: 1e3 * min(values) for name, values in times.items()},
+        "ratio": statistics.median(times[OURS]) / statistics.median(times[PUBLISHED]),
+        "iterations": {PUBLISHED: reached.iterations, OURS: (forward.iterations, backward.iterations)},
+        "certified_distance": {
+            PUBLISHED: distances,
+            OURS: (certify.forward(forward.u), certify.backward(forward.z, backward.u)),
+        },
+        "gradient_difference": gradient_differences(layer.w, reached.grads, grads),
+    }
+
+
+def gradient_differences(w: Any, theirs: tuple[Any, ...], ours: dict[str, Any]) -> dict[str, float]:
+    """Relative, over all tensors of one name."""
+    remaining, result = list(theirs), {}
+    for name in ("A", "B", "S", "g", "gs", "h"):
+        count = len(getattr(w, name))
+        if count:
+            mine = ours[name] if isinstance(ours[name], list | tuple) else [ours[name]]
+            other = np.concatenate([g.numpy().ravel() for g in remaining[:count]])
+            result[name] = float(np.linalg.norm(np.concatenate([np.ravel(g) for g in mine]) - other))
+            result[name] /= float(np.linalg.norm(other))
+        del remaining[:count]
+    return result
+
+
+def medians(times: dict[str, list[float]]) -> dict[str, float]:
+    """In milliseconds."""
+    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
+
+
+# ---- what the machine can do, and what an iteration asks of it ----
+
+
+def best_of(run: Callable[[], object], times: int = 7) -> float:
+    """Seconds of the quickest call."""
+    run()
+    return min(interleaved({"": run}, times)[""])
+
+
+def peaks(case: Case, threads: int, batch: int = BATCH) -> dict[str, float]:
+    """GF/s of a large float32 product, GB/s of a copy (read and written), GF/s of real FFTs of the first tier; the
+    better of NumPy or SciPy and PyTorch.
+    """
+    import torch
+
+    a, b = np.random.default_rng(0).normal(size=(2, 1536, 1536)).astype(np.float32)
+    source, target = np.ones((2, 2**25), np.float32)
+    images = np.ones((batch, *case.shapes[0]), np.float32)
+    t_a, t_b, t_source, t_target, t_images = map(torch.from_numpy, (a, b, source, target, images))
+    with torch.inference_mode():
+        product = min(best_of(lambda: a @ b), best_of(lambda: t_a @ t_b))
+        copy = min(best_of(lambda: np.copyto(target, source)), best_of(lambda: t_target.copy_(t_source)))
+        fft = min(best_of(lambda: scipy.fft.rfft2(images, workers=threads)), best_of(lambda: torch.fft.rfft2(t_images)))
+    height, width = case.sizes[0]
+    return {
+        "product_gflops": 2e-9 * a.shape[0] ** 3 / product,
+        "copy_gbytes": 2e-9 * source.nbytes / copy,
+        "fft_gflops": 2.5e-9 * images.size * math.log2(height * width) / fft,
+    }
+
+
+def counts(case: Case, batch: int = BATCH) -> dict[str, float]:
+    """Operations and bytes of one iteration of ours, in 1e9.
+
+    Every tier on its coarse grid of r^2 phases, r = 2 under a strided convolution: half-spectrum transforms there and
+    back as matrix products, one block (r^2 n)^2 a frequency, and the coupling to the tier above it. The FFT's count,
+    2.5 N log2 N for a real transform, stands beside: what the transforms would be if they were not products.
+    Bytes: every stage reads its input once and writes its output once, the blocks are read once.
+    """
+    transform = fft = blocks = moved = 0.0
+    for i, (n, h, w) in enumerate(case.shapes):
+        r = 2 if i + 1 < len(case.shapes) else 1
+        images, rows, columns, half = batch * r * r * n, h // r, w // r, h // r // 2 + 1
+        transform += 2 * images * (2 * (2 * half) * rows * columns + 2 * half * (2 * columns) ** 2)
+        fft += 2 * 2.5 * batch * n * h * w * math.log2(rows * columns)
+        frequencies, width = half * columns, r * r * n
+        coupling = case.channels[i + 1] * width if r == 2 else 0
+        blocks += 8 * batch * frequencies * (width**2 + coupling)
+        state, spectrum = 4 * batch * n * h * w, 8 * batch * frequencies * width
+        moved += 2 * state + (state + spectrum) + 4 * spectrum + 2 * spectrum + (spectrum + state) + 3 * state
+        moved += 8 * frequencies * (2 * width**2 + coupling)  # real 2 x 2 blocks hold every complex number twice
+    sums = {"transform_gflop": transform, "blocks_gflop": blocks, "fft_gflop": fft, "moved_gbyte": moved}
+    return {name: 1e-9 * x for name, x in sums.items()}
+
+
+def bound(case: Case, milliseconds: float, machine: dict[str, float], batch: int = BATCH) -> dict[str, Any]:
+    """The time that each resource alone would need, the scarcest, and the fraction of its peak that we reach."""
+    need = counts(case, batch)
+    alone = {
+        "products": 1e3 * (need["transform_gflop"] + need["blocks_gflop"]) / machine["product_gflops"],
+        "memory": 1e3 * need["moved_gbyte"] / machine["copy_gbytes"],
+    }
+    scarcest = max(alone, key=alone.__getitem__)
+    return {
+        **need,
+        "alone_ms": alone | {"the same transforms by FFT": 1e3 * need["fft_gflop"] / machine["fft_gflops"]},
+        "bound": scarcest,
+        "fraction": alone[scarcest] / milliseconds,
+        "fraction_of_both": sum(alone.values()) / milliseconds,
+    }
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """BLAS, FFT and PyTorch with the same number of threads."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads, "blas"), scipy.fft.set_workers(threads):
+        yield
+
+
+def compare(case: Case, threads: int, runs: int, batch: int = BATCH) -> dict[str, Any]:
+    """Everything that the table shows of one case."""
+    p = problem(case, batch)
+    alpha = ir.splitting.rates.best_alpha(p.W, "peaceman-rachford")
+    with limited(threads):
+        machine = peaks(case, threads, batch)
+        times = interleaved(iterations(p, alpha), runs)
+        whole = solves(p, alpha, max(runs // 5, 1))
+    middle = medians(times)
+    return {
+        "channels": case.channels,
+        "sizes": case.sizes,
+        "batch": batch,
+        "threads": threads,
+        "runs": runs,
+        "alpha": alpha,
+        "lipschitz": p.W.lipschitz(),
+        "iteration": {
+            "median_ms": middle,
+            "minimum_ms": {name: 1e3 * min(values) for name, values in times.items()},
+            "ratio": {name: middle[OURS] / middle[name] for name in (PUBLISHED, BEST, PRODUCTS)},
+        },
+        "solve": whole,
+        "machine": machine,
+        "bound": bound(case, middle[OURS], machine, batch),
+    }
+
+
+# ---- memory ----
+
+
+def memory(case: Case, max_iter: int, batch: int = BATCH) -> dict[str, float]:
+    """Peak of what NumPy allocated and of the process during one forward and backward of so many iterations, in MB.
+
+    Steps so short (alpha = 1e-3) that no tolerance is met on the way. What the factored blocks take is measured by a
+    solve of one sample, which computes them all.
+    """
+    p = problem(case, batch)
+    W, x, v = narrow(p), p.state(p.injection), p.state(p.dz)
+    del p.injection[:], p.dz[:]
+    tracemalloc.start()
+    trained(W, x[:1], v[:1], p.activation, 1)
+    factors = tracemalloc.get_traced_memory()[0]
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    tracemalloc.reset_peak()
+    trained(W, x, v, p.activation, max_iter)
+    peak = tracemalloc.get_traced_memory()[1] - factors
+    return {
+        "max_iter": max_iter,
+        "state": x.nbytes / 1e6,
+        "factors": factors / 1e6,
+        "peak": (peak + x.nbytes + v.nbytes) / 1e6,  # the arguments too
+        "states": (peak + x.nbytes + v.nbytes) / x.nbytes,
+        "resident_growth": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - resident,
+    }
+
+
+def trained(W: Any, injection: np.ndarray, dz: np.ndarray, activation: Any, max_iter: int) -> dict[str, Any]:
+    """What a training step computes, through all its iterations."""
+    options: dict[str, Any] = {"alpha": 1e-3, "tol": 1e-30, "max_iter": max_iter}
+    z = stopped(lambda: ir.mon.equilibrium(W, injection, activation, **options))
+    dpre = stopped(lambda: ir.mon.equilibrium_vjp(W, injection, activation, z, dz, **options))
+    gradients: dict[str, Any] = W.vjp(z, dpre)
+    return gradients
+
+
+def stopped(solve: Callable[[], object]) -> np.ndarray:
+    """The state at which a solve ran out of iterations, as asked."""
+    try:
+        solve()
+    except ir.errors.ConvergenceError as reason:
+        z: np.ndarray = reason.solution.z
+        return z
+    raise AssertionError("a tolerance of 1e-30 was met")
+
+
+def measured_alone(case: Case, max_iter: int) -> dict[str, float]:
+    """`memory` in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(memory, case, max_iter).result()
+
+
+# ---- tables ----
+
+
+def speed_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """One case as text."""
+    yield f"{name}: channels {found['channels']}, alpha {found['alpha']:.3f}, ||I - W|| {found['lipschitz']:.2f}"
+    yield f"  one iteration, median (minimum) of {found['runs']}"
+    step = found["iteration"]
+    for side, value in step["median_ms"].items():
+        ratio = f"ours/this {step['ratio'][side]:.2f}" if side != OURS else ""
+        yield f"    {side:22} {value:8.1f} ({step['minimum_ms'][side]:.1f}) ms   {ratio}"
+    whole = found["solve"]
+    yield f"  forward and backward to one certified accuracy: ours/published {whole['ratio']:.2f}"
+    for side, value in whole["median_ms"].items():
+        count, distance = ("+".join(f"{x:{f}}" for x in whole[k][side]) for k, f in _COLUMNS)
+        took = f"{value:8.0f} ({whole['minimum_ms'][side]:.0f}) ms"
+        yield f"    {side:22} {took}   {count} iterations, certified {distance}"
+    worst = max(whole["gradient_difference"].items(), key=lambda pair: pair[1])
+    yield f"    gradients differ by at most {worst[1]:.1e} relative ({worst[0]})"
+    machine, limit = found["machine"], found["bound"]
+    yield (
+        f"  machine: products {machine['product_gflops']:.0f} GF/s, copy {machine['copy_gbytes']:.1f} GB/s, "
+        f"FFT {machine['fft_gflops']:.1f} GF/s"
+    )
+    yield (
+        f"  ours asks for {limit['transform_gflop']:.2f} (transforms) + {limit['blocks_gflop']:.2f} (blocks) GF and "
+        f"{limit['moved_gbyte']:.2f} GB: " + ", ".join(f"{k} {v:.1f} ms" for k, v in limit["alone_ms"].items())
+    )
+    fractions = f"{limit['fraction']:.0%} of its peak; both one after the other {limit['fraction_of_both']:.0%}"
+    yield f"  bound: {limit['bound']}, {fractions}"
+
+
+_COLUMNS = (("iterations", "d"), ("certified_distance", ".1e"))
+
+
+def memory_lines(name: str, rows: list[dict[str, float]]) -> Iterator[str]:
+    """One case as text."""
+    yield f"{name}: state {rows[0]['state']:.0f} MB, factored blocks {rows[0]['factors']:.0f} MB"
+    for row in rows:
+        yield (
+            f"  {row['max_iter']:4d} iterations: peak {row['peak']:.0f} MB besides the blocks, {row['states']:.2f} "
+            f"states; the process grew by {row['resident_growth']:.0f} MB"
+        )
+
+
+def main() -> None:
+    """Print the comparison, case by case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--memory", action="store_true", help="measure memory at 10 and 1000 iterations instead")
+    parser.add_argument("--json", help="also write everything there")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    for name in options.cases:
+        if options.memory:
+            results[name] = [measured_alone(CASES[name], count) for count in (10, 1000)]
+        else:
+            results[name] = compare(CASES[name], options.threads, options.runs)
+        print(*(memory_lines if options.memory else speed_lines)(name, results[name]), "", sep="\n", flush=True)
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
