@@ -201,7 +201,7 @@ class MonotoneMultiTier:
         ``B = sqrt(alpha) S_i``, inverted by Proposition C1, once for each alpha [MON-PropC1]. (C8) is printed with
         ``+ B_ii - B_ii'``.
         """
-        W, inverses = self.by_tiers(), []
+        W, alpha, inverses = self.by_tiers(), positive("alpha", alpha, " [MON-EqA5]"), []
         for i, tier in enumerate(W.inside):
             D = (1 + alpha) * identity_like(tier.D) - alpha * tier.D
             last = i == len(W.S)
