@@ -55,14 +55,15 @@ class Jacobian(NamedTuple):
 
 def at(T: Any, x: Any) -> Callable[[Array], Array]:
     """``z -> T(z, x)``."""
-    found: Callable[[Array], Array] = T.at(x) if hasattr(T, "at") else lambda z: T(z, x)
+    offered = getattr(T, "at", None)
+    found: Callable[[Array], Array] = offered(x) if offered else lambda z: T(z, x)
     return found
 
 
 def linearise(T: Any, z: Array, x: Any) -> Jacobian:
     """dT/dz at (z, x): what T itself offers, or its vjp and, where there is one, its jvp."""
-    if hasattr(T, "linearise"):
-        found: Jacobian = T.linearise(z, x)
+    if offered := getattr(T, "linearise", None):
+        found: Jacobian = offered(z, x)
         return found
     jvp = getattr(T, "jvp_state", None) or _no_jvp
     return Jacobian(functools.partial(jvp, z, x), functools.partial(T.vjp_state, z, x))
@@ -91,7 +92,7 @@ def contraction(T: Any, gamma: Any = None) -> float | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Map:
-    r"""A fixed-point map made of functions; a method `jvp_state` and a factor `gamma` where they are known.
+    r"""A fixed-point map made of functions: the first three are needed, the others serve speed or certificates.
 
     Attributes
     ----------
@@ -101,6 +102,8 @@ class Map:
     jvp_state : callable ``(z, x, v) -> K v``, optional
     gamma : float in [0, 1), optional
         A proven contraction factor.
+    at : callable ``x -> (z -> z)``, optional
+    linearise : callable ``(z, x) -> Jacobian``, optional
 
     Examples
     --------
@@ -115,6 +118,8 @@ class Map:
     vjp_params: Callable[[Array, Any, Array], dict[str, Array]]
     jvp_state: Callable[[Array, Any, Array], Array] | None = None
     gamma: float | None = None
+    at: Callable[[Any], Callable[[Array], Array]] | None = None
+    linearise: Callable[[Array, Any], Jacobian] | None = None
 
     def __post_init__(self) -> None:
         contraction(self)

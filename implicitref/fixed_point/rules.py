@@ -64,7 +64,9 @@ class Implicit:
         return _dense(T, z, x, g) if self.solver == "dense" else self.solve(T, z, x, g).z
 
     def solve(self, T: Any, z: Array, x: Any, g: Array) -> Solution:
-        """As a `Solution`: iterations, residuals ``||g - (I - K') w||``, bound, in units of g."""
+        """As a `Solution`: z is w; residuals ``||g - (I - K') w||`` and bound are in units of every sample's ||g||
+        (stop = "absolute": residuals of the normal equations, as they are).
+        """
         if self.solver == "dense":
             raise HypothesisError("The dense solver is direct and has no Solution: call the rule itself.")
         return _SOLVERS[self.solver](self, T, z, x, g)

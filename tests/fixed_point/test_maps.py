@@ -113,12 +113,15 @@ def test_gamma_bounds_every_jacobian(name):
     assert norms.max() <= T.gamma * (1 + 1e-12)
 
 
-def test_a_generic_map_does_what_the_record_does():
+@pytest.mark.parametrize(
+    "offered", [lambda T: {}, lambda T: {"at": T.at, "linearise": T.linearise}], ids=["bare", "full"]
+)
+def test_a_generic_map_does_what_the_record_does(offered):
     T, z, x, rng = drawn("one layer")
-    copy = fp.Map(T.__call__, T.vjp_state, T.vjp_params, T.jvp_state, gamma=T.gamma)
+    g = rng.normal(size=z.shape)
+    copy = fp.Map(T.__call__, T.vjp_state, T.vjp_params, T.jvp_state, gamma=T.gamma, **offered(T))
     ours, theirs = (fp.iterate(t, x, z, tol=1e-10) for t in (T, copy))
     np.testing.assert_array_equal(ours.z, theirs.z)
-    g = rng.normal(size=z.shape)
     for rule in (fp.jfb, fp.neumann(3), fp.implicit(), fp.implicit("cgnr"), fp.implicit("dense")):
         a, b = (fp.gradients(t, ours.z, x, g, rule) for t in (T, copy))
         for name in a:
