@@ -3,12 +3,12 @@
 import importlib
 from types import ModuleType
 
-from . import activations, arrays, errors, layers, losses, mon, operators, splitting
+from . import activations, arrays, errors, losses, mon, operators, splitting
 from .errors import ConvergenceError, HypothesisError, ShapeError
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("claims", "datasets", "fixed_point", "networks", "training")
+_ON_DEMAND = ("claims", "datasets", "fixed_point", "layers", "networks", "training")
 
 
 def __getattr__(name: str) -> ModuleType:
