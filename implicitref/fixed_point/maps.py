@@ -129,6 +129,18 @@ class Map:
         return self.forward(z, x)
 
 
+def _vjp_state(T: Any, z: Array, x: Array, g: Array) -> Array:
+    """K' g."""
+    found: Array = T.linearise(z, x).rmatvec(g)
+    return found
+
+
+def _jvp_state(T: Any, z: Array, x: Array, v: Array) -> Array:
+    """K v."""
+    found: Array = T.linearise(z, x).matvec(v)
+    return found
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OneLayer:
     r"""``T(z; x) = sigma(W z + U x + b)``, parameters W, U, b.
@@ -189,13 +201,7 @@ class OneLayer:
         jac, Wt = self.slope(z, x), namespace(z).matrix_transpose(self.W)
         return Jacobian(lambda v: jac * (v @ Wt), lambda g: (jac * g) @ self.W)
 
-    def vjp_state(self, z: Array, x: Array, g: Array) -> Array:
-        """K' g = W' J g."""
-        return self.linearise(z, x).rmatvec(g)
-
-    def jvp_state(self, z: Array, x: Array, v: Array) -> Array:
-        """K v = J W v."""
-        return self.linearise(z, x).matvec(v)
+    vjp_state, jvp_state = _vjp_state, _jvp_state
 
     def vjp_params(self, z: Array, x: Array, g: Array) -> dict[str, Array]:
         """dW = sum dp z', dU = sum dp x', db = sum dp."""
@@ -237,13 +243,7 @@ class LinearMap:
         """K."""
         return Jacobian(lambda v: v @ namespace(v).matrix_transpose(self.K), lambda g: g @ self.K)
 
-    def vjp_state(self, z: Array, x: Array, g: Array) -> Array:
-        """K' g."""
-        return g @ self.K
-
-    def jvp_state(self, z: Array, x: Array, v: Array) -> Array:
-        """K v."""
-        return self.linearise(z, x).matvec(v)
+    vjp_state, jvp_state = _vjp_state, _jvp_state
 
     def vjp_params(self, z: Array, x: Array, g: Array) -> dict[str, Array]:
         """dtheta = M g, summed over the batch."""
@@ -275,8 +275,11 @@ class ForwardBackward:
 
     @functools.cached_property
     def gamma(self) -> float | None:
-        """``||I - alpha (I - W)||_2/(1 + alpha strong)`` where that is below 1 [NEW-rate-fb]."""
-        factor = rates.forward_backward(rates.gap(self.W), self.alpha) / (1 + self.alpha * self.activation.strong)  # type: ignore[arg-type, operator]
+        """``||I - alpha (I - W)||_2/(1 + alpha strong)`` where that is below 1, the bound of the class of W for large W
+        [NEW-rate-fb].
+        """
+        factor = _mon_factor(self, rates.forward_backward, rates.forward_backward_class)
+        factor /= 1 + self.alpha * self.activation.strong  # type: ignore[operator]
         return factor if factor < 1 else None
 
     def __call__(self, z: Array, x: Array) -> Array:
@@ -296,13 +299,7 @@ class ForwardBackward:
 
         return Jacobian(lambda v: P * (v - alpha * (v - W.matvec(v))), transposed)
 
-    def vjp_state(self, z: Array, x: Array, g: Array) -> Array:
-        """K' g."""
-        return self.linearise(z, x).rmatvec(g)
-
-    def jvp_state(self, z: Array, x: Array, v: Array) -> Array:
-        """K v."""
-        return self.linearise(z, x).matvec(v)
+    vjp_state, jvp_state = _vjp_state, _jvp_state
 
     def vjp_params(self, z: Array, x: Array, g: Array) -> dict[str, Array]:
         """As in MON: "injection", every parameter of W, and m."""
@@ -338,8 +335,8 @@ class PeacemanRachford:
 
     @functools.cached_property
     def gamma(self) -> float | None:
-        """``||(I - alpha G)(I + alpha G)^-1||_2``, G = I - W [NEW-rate-pr]."""
-        factor = rates.peaceman_rachford(rates.gap(self.W), self.alpha)  # type: ignore[arg-type]
+        """``||(I - alpha G)(I + alpha G)^-1||_2``, G = I - W; the bound of the class of W for large W [NEW-rate-pr]."""
+        factor = _mon_factor(self, rates.peaceman_rachford, rates.peaceman_rachford_class)
         return factor if factor < 1 else None
 
     def __call__(self, u: Array, x: Array) -> Array:
@@ -368,13 +365,7 @@ class PeacemanRachford:
         reflection = 2 * self.activation.derivative(u, self.alpha) - 1  # type: ignore[arg-type]
         return Jacobian(lambda v: C.matvec(reflection * v), lambda g: reflection * C.rmatvec(g))
 
-    def vjp_state(self, u: Array, x: Array, g: Array) -> Array:
-        """K' g."""
-        return self.linearise(u, x).rmatvec(g)
-
-    def jvp_state(self, u: Array, x: Array, v: Array) -> Array:
-        """K v."""
-        return self.linearise(u, x).matvec(v)
+    vjp_state, jvp_state = _vjp_state, _jvp_state
 
     def vjp_params(self, u: Array, x: Array, g: Array) -> dict[str, Array]:
         """As in MON: "injection", every parameter of W, and m."""
@@ -386,6 +377,12 @@ class PeacemanRachford:
 def _set_alpha(T: Any, method: str) -> None:
     alpha = rates.best_alpha(T.W, method) if T.alpha is None else positive("alpha", T.alpha)
     object.__setattr__(T, "alpha", alpha)
+
+
+def _mon_factor(T: Any, exact: Callable[..., float], of_class: Callable[..., float]) -> float:
+    if T.W.size <= rates.EXACT_UP_TO:
+        return exact(rates.gap(T.W), T.alpha)
+    return of_class(T.W.m, T.W.lipschitz(), T.alpha)
 
 
 def _mon_gradients(W: Any, z: Array, dpre: Array) -> dict[str, Array]:
