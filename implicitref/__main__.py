@@ -124,7 +124,7 @@ def _add_train(commands: Any) -> None:
     add("--learning-rate", type=_positive, metavar="R", help=f"largest of the schedule (default {rate})")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
     add("--weight-decay", type=_nonnegative, metavar="D", help=f"decoupled (default {decay})")
-    add("--tol", type=_positive, help="tolerance of both passes (default 1e-2)")
+    add("--tol", type=_positive, help="tolerance of both passes (default 1e-2 for mon-fc, 3e-2 for the others)")
     stop = "what tol is held against (default certificate for mon-fc, relative-change for the others)"
     add("--stop", choices=["certificate", "relative-change"], help=stop)
     add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")

@@ -109,19 +109,19 @@ def test_gradient_of_every_parameter_is_the_derivative(kind, activation):
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_relu_networks_have_the_gradients_of_their_own_loss(kind):
-    # kinks may lie within a difference of 1e-6 only by accident: this seed has none
+def test_relu_networks_have_the_gradient_of_their_own_loss(kind):
+    # along one direction in the space of all parameters; this seed has no kink within the difference
     network, x, labels = problem(kind, activation=activations.relu)
     grads, rng = network.gradients(x, labels, tol=1e-11).grads, np.random.default_rng(6)
-    for name, value in network.params.items():
-        direction = rng.normal(size=value.shape)
+    direction = {name: rng.normal(size=value.shape) for name, value in network.params.items()}
 
-        def loss(values, name=name):
-            return network.replace(**{name: values}).gradients(x, labels, tol=1e-11).loss
+    def loss(t):
+        moved = {name: value + t * direction[name] for name, value in network.params.items()}
+        return network.replace(**moved).gradients(x, labels, tol=1e-11).loss
 
-        desired = oracles.central_difference(loss, value, direction, 1e-6)
-        scale = float(np.sum(np.abs(grads[name] * direction)))
-        assert_close(np.sum(grads[name] * direction), desired, scale=scale + 1e-2, tol=1e-5)
+    terms = [float(np.sum(grads[name] * direction[name])) for name in grads]
+    desired = oracles.central_difference(loss, 0.0, 1.0, 1e-6)
+    assert_close(sum(terms), desired, scale=float(np.sum(np.abs(terms))), tol=1e-6)
 
 
 def test_a_wrong_gradient_is_noticed():
@@ -137,6 +137,19 @@ def test_a_wrong_gradient_is_noticed():
     for wrong in (-gradient, gradient[..., :2], 2 * gradient, gradient * BATCH):
         with pytest.raises(AssertionError, match="error"):
             assert_close(np.sum(wrong), desired, scale=scale, tol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["conv", "multitier"])
+def test_the_start_is_the_solution_where_W_does_nothing_and_elsewhere_nearer_than_zero(kind):
+    network, x, _ = problem(kind, m=1.0, activation=activations.softplus)
+    scales = {k: np.asarray(1e-6) for k in network.params if k.split(".")[0] in ("g", "gs", "h")}
+    idle = network.replace(**scales)
+    solution = idle.solve(x, tol=1e-11, alpha=0.25)
+    assert_close(idle.start(idle.inject(x), 0.25), solution.u, scale=size(solution.u), tol=1e-4)
+    weak = network.replace(**{name: 0.3 * network.params[name] for name in scales})
+    u = weak.solve(x, tol=1e-11, alpha=0.25).u
+    assert np.linalg.norm(weak.start(weak.inject(x), 0.25) - u) < 0.7 * np.linalg.norm(u)
+    assert network.start(network.inject(x), None) is None
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -23,7 +23,7 @@ __all__ = ["Recipe", "Record", "State", "Step", "evaluate", "minibatches", "star
 
 EVALUATION_TOL = 1e-4  # certified distance at which accuracies are measured
 EVALUATION_BATCH, EVALUATION_ENTRIES = 2000, 2**23  # samples, and entries of their states, that are solved together
-CERTIFIED_EVERY = 50  # minibatches: where the stopping rule does not need the certificate it is a sample
+CERTIFIED_EVERY = 100  # minibatches: where the stopping rule does not need the certificate it is a sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,9 @@ class Recipe:
         augmentations.by_name(self.augment)
 
 
-IMAGES = Recipe(3, learning_rate=1e-2, weight_decay=0.0, stop="relative-change", alpha="tuned", alpha_every=100)
+IMAGES = Recipe(
+    3, learning_rate=1e-1, weight_decay=0.0, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100
+)
 RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
 
@@ -268,6 +270,7 @@ def evaluate(
         part = x[i : i + batch].reshape(-1, *network.input_shape)
         injection = network.inject(_inputs(network, part))
         injection = in_double(injection) if stop == "certificate" else injection
-        solution = equilibrium(network.W, injection, network.activation, tol=tol, alpha=alpha, stop=stop)
+        start = network.start(injection, alpha)
+        solution = equilibrium(network.W, injection, network.activation, start=start, tol=tol, alpha=alpha, stop=stop)
         right += _correct(network, solution.z, labels[i : i + batch])
     return right / x.shape[0] if x.shape[0] else float("nan")
