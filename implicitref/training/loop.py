@@ -70,7 +70,7 @@ class Recipe:
 
 
 IMAGES = Recipe(
-    3, learning_rate=1e-1, weight_decay=0.0, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100
+    3, learning_rate=1e-1, weight_decay=0.03, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100
 )
 RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
