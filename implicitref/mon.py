@@ -76,14 +76,15 @@ def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
     ShapeError, HypothesisError
     """
     dz = _states("dz", W, dz)
-    jac, xp = owned(_same("jac", jac, dz, "dz")), namespace(dz)
+    jac, xp = owned(_same("jac", jac, dz, "dz"), W.memory), namespace(dz)
     if not bool(xp.all((jac >= 0) & (jac <= 1))):
         raise HypothesisError("jac must lie in [0, 1], as the slopes of every prox do [MON-Thm3].")
     return _backward_inclusion(_operator(W, dz), jac, dz)
 
 
 def _backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
-    return Inclusion(Transpose(W), namespace(dz).zeros_like(dz), AdjointProx(jac, dz), W.m)
+    nothing = namespace(dz).broadcast_to(namespace(dz).zeros_like(dz[:1, ...]), dz.shape)
+    return Inclusion(Transpose(W), nothing, AdjointProx(jac, dz), W.m)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,23 +103,23 @@ class AdjointProx:
         return self.resolvent(alpha)(u)
 
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> prox^alpha(u) = s u + t."""
-        s, t = self._line(alpha)
-        return lambda u: s * u + t
+        """u -> prox^alpha(u), the middle of u and its reflection: one line is kept for both."""
+        reflection = self.reflection(alpha)
+        return lambda u: (reflection(u) + u) / 2
 
     @memoised
     def _line(self, alpha: float) -> tuple[Array, Array]:
+        # prox^alpha(u) = s (u + alpha v), so 2 prox^alpha(u) - u = (2 s - 1) u + 2 alpha s v
         s = self.jac / (self.jac + alpha * (1 - self.jac))
-        return s, s * (alpha * self.dz)
+        return 2 * s - 1, (2 * alpha * s) * self.dz
 
     def root(self, u: Array, alpha: float) -> Array:
         """w with prox^alpha(u) = prox^1(w) = J (w + v)."""
         return (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac)) - self.dz
 
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
-        s, t = self._line(alpha)
-        scale, shift = 2 * s - 1, 2 * t
+        """u -> 2 prox^alpha(u) - u, one product and one sum."""
+        scale, shift = self._line(alpha)
         return lambda u: scale * u + shift
 
 
@@ -170,7 +171,7 @@ def equilibrium(
     """
     inclusion = forward_inclusion(W, injection, activation)
     b = inclusion.b
-    start = namespace(b).zeros_like(b) if start is None else owned(_same("start", start, b))
+    start = namespace(b).zeros_like(b) if start is None else owned(_same("start", start, b), W.memory)
     alpha = rates.best_alpha(inclusion.W, method) if alpha is None else alpha
     return solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep)
 
@@ -188,6 +189,7 @@ def equilibrium_vjp(
     max_iter: int = 1000,
     start: Array | None = None,
     stop: str = "certificate",
+    pre: Array | None = None,
 ) -> tuple[dict[str, Array], Solution]:
     r"""Gradients through the equilibrium: Theorem 2 by Theorem 3, Algorithms 3 and 4 corrected [MON-Alg3, MON-Alg4].
 
@@ -199,6 +201,8 @@ def equilibrium_vjp(
         The equilibrium.
     dz : array (batch, n)
         Gradient of the loss at z.
+    pre : array (batch, n), optional
+        The pre-activation W z + injection where it is known, as ``activation.root(u, alpha)`` of the forward solve.
 
     Returns
     -------
@@ -220,9 +224,11 @@ def equilibrium_vjp(
     # dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz. Then d<loss> = <dpre, dW z + dinjection>.
     injection = _states("injection", W, injection)
     W = _operator(W, injection)
-    z, dz = _same("z", z, injection), owned(_same("dz", dz, injection))
-    jac = _activation(activation).derivative(W.matvec(z) + injection)
-    start = namespace(dz).zeros_like(dz) if start is None else owned(_same("start", start, injection))
+    z, dz = _same("z", z, injection), owned(_same("dz", dz, injection), W.memory)
+    pre = W.matvec(z) + injection if pre is None else _same("pre", pre, injection)
+    jac = _activation(activation).derivative(pre)
+    del pre  # of the size of a state
+    start = namespace(dz).zeros_like(dz) if start is None else owned(_same("start", start, injection), W.memory)
     alpha = rates.best_alpha(W, method) if alpha is None else alpha
     inclusion = _backward_inclusion(W, jac, dz)
     solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
@@ -250,11 +256,12 @@ def implicit_matrix(W: Array, jac: Array) -> Array:
 
 
 def _states(name: str, W: Any, x: Array) -> Array:
-    for needed in ("matvec", "rmatvec", "resolvent", "m"):
+    for needed in ("matvec", "rmatvec", "resolvent", "m", "memory"):
         if not hasattr(W, needed):
             raise TypeError(f"W must be an operator of implicitref.operators; got {type(W).__name__}.")
     x = batch_of(name, checked(name, x), W.state_shape)
-    return owned(x)  # a Solution computes its history when asked: later writes by the caller must not reach it
+    # a copy: a Solution computes its history when asked, and later writes by the caller must not reach it
+    return owned(x, W.memory)
 
 
 def _operator(W: Any, injection: Array) -> Any:

@@ -173,7 +173,8 @@ class MonNetwork:
         loss, dlogits = cross_entropy(network.readout(forward.z), labels)
         dfeatures, dweight, dbias = affine_vjp(ends.features(W, forward.z), network.readout_weight, dlogits)
         dz = ends.features_vjp(W, dfeatures)
-        hidden, backward = mon.equilibrium_vjp(W, injection, activation, forward.z, dz, **_scaled(options, dz))
+        pre = activation.root(forward.u, forward.alpha)  # with sigma(pre) = z: the product W z is not needed
+        hidden, backward = mon.equilibrium_vjp(W, injection, activation, forward.z, dz, pre=pre, **_scaled(options, dz))
         dU, db = ends.inject_vjp_params(W, x, hidden["injection"])
         grads = _flat({name: hidden[name] for name in W.params})
         grads |= {"U": dU, "b": db, "readout_weight": dweight, "readout_bias": dbias}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from ..arrays import Array, complex_like, eye, memoised, namespace, zeros
 from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, multiply, pairs
 from .fourier import adjoint, identity_like, outer, real_blocks, skew_part
-from .linear import inverse
+from .linear import about, inverse
 from .strided import fold, whole
 
 __all__ = ["Cascade", "Grid", "Stage", "Tier", "resolvent", "tiers", "vjp", "weight"]
@@ -76,26 +76,19 @@ class Stage:
         return real_blocks(self.D)
 
     def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
-        """(batch, c, h, w) and what was received to the result (c, h, w, batch) and what is passed on."""
-        n, xp = self.state.phases, namespace(x)
+        """(batch, c, h, w) and what was received to the result, also in `out`, and what is passed on."""
+        n = self.state.phases
         Y = multiply(self.pairs(), self._spectra(x, received))
         result = from_pairs(Y[:, :, :, :n, :], self.state.size, self.state.stride, out)
         if self.passed is None:
             return result, None
-        passed = from_pairs(Y[:, :, :, n:, :], self.passed.size, self.passed.stride)
-        return result, xp.permute_dims(passed, (3, 0, 1, 2))
+        return result, from_pairs(Y[:, :, :, n:, :], self.passed.size, self.passed.stride)
 
     def _spectra(self, x: Array, received: Array | None) -> Array:
         if self.received is None or received is None:
             return pairs(x, self.state.stride)
-        received, n = fit(received, self.received.size), self.state.phases
-        if type(x) is not np.ndarray:
-            parts = [pairs(x, self.state.stride), pairs(received, self.received.stride)]
-            return namespace(x).concat(parts, axis=3)
-        X = np.empty((*self.D.shape[:2], 2, self.D.shape[-1], x.shape[0]), x.dtype)
-        pairs(x, self.state.stride, X[:, :, :, :n])
-        pairs(received, self.received.stride, X[:, :, :, n:])
-        return X
+        parts = [pairs(x, self.state.stride), pairs(fit(received, self.received.size), self.received.stride)]
+        return namespace(x).concat(parts, axis=3)
 
 
 def fit(x: Array, size: Pair) -> Array:
@@ -123,6 +116,10 @@ class Cascade:
         """The transpose: the adjoint stages, from the last tier to the first."""
         return self._run(y, [(i, self.stages[i].adjoint()) for i in reversed(range(len(self.stages)))])
 
+    def about(self, shift: Array) -> Callable[[Array], Array]:
+        """u -> M (u + shift) + shift."""
+        return about(self, shift)
+
     @memoised
     def cayley(self) -> Cascade:
         """2 V - I, for the V that this cascade is."""
@@ -145,10 +142,10 @@ class Cascade:
         for i, stage in order:
             part = slice(starts[i], starts[i] + lengths[i])
             x = xp.reshape(columns[part, :], (stage.state.channels, *stage.state.size, b))
-            out = result[part] if type(z) is np.ndarray else None
+            out = result[part].reshape(x.shape) if type(z) is np.ndarray else None
             y, carry = stage.apply(xp.permute_dims(x, (3, 0, 1, 2)), carry, out)
             if out is None:
-                result[i] = xp.reshape(y, (lengths[i], b))
+                result[i] = xp.reshape(xp.permute_dims(y, (1, 2, 3, 0)), (lengths[i], b))
         joined = result if type(z) is np.ndarray else xp.concat(result, axis=0)
         return xp.permute_dims(joined, (1, 0))
 
@@ -308,7 +305,7 @@ def vjp(
 
 def _image(D: Array, X: Array, grid: Grid) -> Array:
     # D applied to spectra as pairs, as images of the grid
-    return namespace(X).permute_dims(from_pairs(multiply(real_blocks(D), X), grid.size, grid.stride), (3, 0, 1, 2))
+    return from_pairs(multiply(real_blocks(D), X), grid.size, grid.stride)
 
 
 def _strided_gradient(dS: Array, grid: Grid, support: Pair) -> Array:

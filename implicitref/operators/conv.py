@@ -94,6 +94,11 @@ class MonotoneConv:
         return self.channels, *self.size
 
     @property
+    def memory(self) -> tuple[int, ...]:
+        """Axes of states from the slowest to the fastest in the memory order that products like best."""
+        return (2, 3, 1, 0)
+
+    @property
     def spectral_shape(self) -> tuple[int, int]:
         """How many `spectral_blocks` there are and of which size."""
         return (self.size[0] // 2 + 1) * self.size[1], self.channels

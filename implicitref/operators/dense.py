@@ -143,6 +143,11 @@ class MonotoneDense:
         return (self.size,)
 
     @property
+    def memory(self) -> tuple[int, ...]:
+        """Axes of states from the slowest to the fastest in the memory order that products like best."""
+        return (0, 1)
+
+    @property
     def spectral_shape(self) -> tuple[int, int]:
         """How many `spectral_blocks` there are and of which size: (1, n)."""
         return 1, self.size

@@ -6,8 +6,6 @@ write their results in the order that the next product wants: no transposes. Com
 With strides r = (r_1, r_2) an image is seen on the coarse grid (h/r_1, w/r_2) with r_1 r_2 phases in the place of every
 channel: pixel (r X + phase) of channel c is pixel X of channel (phase, c). There a strided convolution is an ordinary
 one, and the frequencies that aliasing couples in Proposition C1 are the channels of one coarse frequency [MON-PropC1].
-
-The functions on images rebind their argument at every stage, so that no array of the size of a state outlives its use.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, complex_like, like, namespace
 
-__all__ = ["blocks", "coarse", "from_pairs", "kernel_gradient", "multiply", "pairs", "shares"]
+__all__ = ["blocks", "coarse", "convolve", "from_pairs", "kernel_gradient", "multiply", "pairs", "shares"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -106,14 +104,8 @@ def shares(size: Pair) -> np.ndarray:
     return np.repeat(twice[:, None], size[1], axis=1) / (size[0] * size[1])
 
 
-def multiply(M: Array, X: Array) -> Array:
-    """One product a frequency: blocks as pairs (K, w, 2 o, 2 i) with spectra as `pairs` (K, w, 2, i, batch)."""
-    xp, (K, w, _, i, b) = namespace(X), X.shape
-    return xp.reshape(like(X, M) @ xp.reshape(X, (K, w, 2 * i, b)), (K, w, 2, M.shape[2] // 2, b))
-
-
 # ------------------------------------------------------------------------------------------------
-# Images
+# Images. In memory they are (h, w, c, batch), so that every product is a large one and nothing is transposed.
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,38 +122,63 @@ def _matrices(size: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     return down, along, np.ascontiguousarray(up), np.ascontiguousarray(along.T)
 
 
-def pairs(x: Array, stride: Pair = (1, 1), out: Array | None = None) -> Array:
-    """Half spectrum on the coarse grid: (batch, c, h, w) to real (h/r_1//2 + 1, w/r_2, 2, r_1 r_2 c, batch).
-
-    On NumPy it is written to `out` if given.
-    """
-    xp, (r1, r2), (b, c, *size) = namespace(x), stride, x.shape
-    h, w = coarse((size[0], size[1]), stride)
-    K, (down, along) = h // 2 + 1, (like(x, matrix) for matrix in _matrices((h, w))[:2])
-    x = xp.reshape(xp.permute_dims(x, (1, 2, 3, 0)), (c, h, r1, w * r2 * b))
-    x = xp.reshape(down @ xp.permute_dims(x, (0, 2, 1, 3)), (c, r1, K, 2 * w, r2, b))
-    target = None if out is None else out.reshape(K, 2 * w, r1, r2, c, b)
-    x = product_into(along, xp.permute_dims(x, (0, 1, 2, 4, 3, 5)), (2, 4, 1, 3, 0, 5), target)
-    return xp.reshape(x, (K, w, 2, r1 * r2 * c, b))
+def pairs(x: Array, stride: Pair = (1, 1)) -> Array:
+    """Half spectrum on the coarse grid: (batch, c, h, w) to real (h/r_1//2 + 1, w/r_2, 2, r_1 r_2 c, batch)."""
+    (b, c, h, w), rows = x.shape, _rows(x, stride)
+    grid, xp = coarse((h, w), stride), namespace(x)
+    return xp.reshape(_of(rows, grid)[1] @ rows, (grid[0] // 2 + 1, grid[1], 2, stride[0] * stride[1] * c, b))
 
 
 def from_pairs(X: Array, size: Pair, stride: Pair = (1, 1), out: Array | None = None) -> Array:
-    """Inverse of `pairs`, to (c, h, w, batch): the batch varies fastest in memory, as the next transform wants it."""
-    xp, (r1, r2), (K, w, _, phases, b) = namespace(X), stride, X.shape
-    up, back = (like(X, matrix) for matrix in _matrices(coarse(size, stride))[2:])
-    h, c = size[0] // r1, phases // (r1 * r2)
-    X = xp.permute_dims(xp.reshape(X, (K, 2 * w, r1, r2, c, b)), (4, 2, 0, 3, 1, 5))
-    X = xp.reshape(product_into(back, X, (0, 1, 2, 4, 3, 5)), (c, r1, 2 * K, w * r2 * b))
-    target = None if out is None else out.reshape(c, h, r1, w * r2 * b)
-    return xp.reshape(product_into(up, X, (0, 2, 1, 3), target), (c, *size, b))
+    """Inverse of `pairs`, to (batch, c, h, w); on NumPy written to `out`, contiguous (c, h, w, batch), if given."""
+    xp, (K, w, _, phases, b) = namespace(X), X.shape
+    rows = _of(X, coarse(size, stride))[3] @ xp.reshape(X, (K, 2 * w, phases * b))
+    return _images(rows, (phases, b), size, stride, out)
 
 
-def product_into(P: Array, X: Array, axes: tuple[int, ...], out: Array | None = None) -> Array:
-    """``permute_dims(P @ X, axes)``, contiguous or in `out`: NumPy's matmul writes there directly, without a copy."""
-    if type(X) is not np.ndarray:
-        return namespace(X).permute_dims(P @ X, axes)
-    if out is None:
-        shape = (*X.shape[:-2], P.shape[-2], X.shape[-1])
-        out = np.empty([shape[axis] for axis in axes], X.dtype)
-    np.matmul(P, X, out=out.transpose(np.argsort(axes)))
-    return out
+def convolve(M: Array, x: Array) -> Array:
+    """``from_pairs`` of blocks (K, w, 2 o, 2 i) times ``pairs`` of x, with one array besides x and the result."""
+    rows, (b, i, *size), (K, w, o, _) = _rows(x, (1, 1)), x.shape, M.shape
+    xp, (_, along, _, back) = namespace(rows), _of(rows, (size[0], size[1]))
+
+    def block(M: Array, rows: Array) -> Array:  # for one frequency of the first axis, or for all of them
+        X = xp.reshape(along @ rows, (*M.shape[:-2], 2 * i, b))
+        return back @ xp.reshape(M @ X, (*rows.shape[:-2], 2 * w, o // 2 * b))
+
+    if type(rows) is np.ndarray and o == 2 * i:
+        for p in range(K):  # in place: what belongs to one frequency fits into the cache
+            rows[p] = block(M[p], rows[p])
+    else:
+        rows = block(M, rows)
+    return _images(rows, (o // 2, b), (size[0], size[1]), (1, 1))
+
+
+def multiply(M: Array, X: Array) -> Array:
+    """One product a frequency: blocks as pairs (K, w, 2 o, 2 i) with spectra as `pairs` (K, w, 2, i, batch)."""
+    xp, (K, w, _, i, b) = namespace(X), X.shape
+    return xp.reshape(like(X, M) @ xp.reshape(X, (K, w, 2 * i, b)), (K, w, 2, M.shape[2] // 2, b))
+
+
+def _of(x: Array, size: Pair) -> list[Array]:
+    return [like(x, matrix) for matrix in _matrices(size)]
+
+
+def _rows(x: Array, stride: Pair) -> Array:
+    """The first transform: (batch, c, h, w) to (K, 2 x w/r_2, r_1 r_2 c batch)."""
+    xp, (r1, r2), (b, c, *size) = namespace(x), stride, x.shape
+    h, w = coarse((size[0], size[1]), stride)
+    x = xp.reshape(xp.permute_dims(x, (2, 3, 1, 0)), (h, r1, w, r2, c, b))
+    x = xp.reshape(xp.permute_dims(x, (0, 2, 1, 3, 4, 5)), (h, w * r1 * r2 * c * b))
+    return xp.reshape(_of(x, (h, w))[0] @ x, (h // 2 + 1, 2 * w, r1 * r2 * c * b))
+
+
+def _images(rows: Array, columns: Pair, size: Pair, stride: Pair, out: Array | None = None) -> Array:
+    """Inverse of `_rows`; columns: r_1 r_2 c and the batch."""
+    xp, (r1, r2), (h, w), (phases, b) = namespace(rows), stride, coarse(size, stride), columns
+    x = _of(rows, (h, w))[2] @ xp.reshape(rows, (rows.shape[0] * 2, w * phases * b))
+    c = phases // (r1 * r2)
+    x = xp.reshape(x, (h, w, r1, r2, c, b))
+    if out is not None:
+        out.reshape(c, h, r1, w, r2, b)[...] = x.transpose(4, 0, 2, 1, 3, 5)
+        return out.transpose(3, 0, 1, 2)
+    return xp.permute_dims(xp.reshape(xp.permute_dims(x, (0, 2, 1, 3, 4, 5)), (*size, c, b)), (3, 2, 0, 1))

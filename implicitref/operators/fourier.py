@@ -14,12 +14,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.fft
 
 from ..arrays import Array, complex_like, eye, like, memoised, namespace
-from .dft import blocks, from_pairs, kernel_gradient, multiply, pairs
+from .dft import blocks, convolve, kernel_gradient, pairs
+from .linear import about
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
 
@@ -115,7 +117,7 @@ class FourierMap:
         """(batch, i, h, w) to (batch, o, h, w)."""
         if max(self.size) > BY_MATRICES_UP_TO:
             return product(self.D, x)
-        return namespace(x).permute_dims(from_pairs(multiply(self.pairs(), pairs(x)), self.size), (3, 0, 1, 2))
+        return convolve(like(x, self.pairs()), x)
 
     def rmatvec(self, y: Array) -> Array:
         """The transpose, (batch, o, h, w) to (batch, i, h, w): real matrices, so transpose and adjoint are one."""
@@ -125,6 +127,10 @@ class FourierMap:
     def adjoint(self) -> FourierMap:
         """F* D* F."""
         return FourierMap(adjoint(self.D), self.size)
+
+    def about(self, shift: Array) -> Callable[[Array], Array]:
+        """u -> M (u + shift) + shift."""
+        return about(self, shift)
 
     @memoised
     def cayley(self) -> FourierMap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native
@@ -32,6 +33,17 @@ class DenseMap:
     def to_dense(self) -> Array:
         """M."""
         return self.matrix
+
+    def about(self, shift: Array) -> Callable[[Array], Array]:
+        """u -> M (u + shift) + shift, with M shift + shift computed once."""
+        constant = self.matvec(shift) + shift
+
+        def moved(u: Array) -> Array:
+            result = self.matvec(u)
+            result += constant  # a fresh array, nobody else holds it
+            return result
+
+        return moved
 
     @memoised
     def cayley(self) -> DenseMap:
@@ -78,6 +90,10 @@ class Transpose:
         """(I + alpha (I - W'))^-1 = V'."""
         return Transpose(self.of.resolvent(alpha))
 
+    def about(self, shift: Array) -> Callable[[Array], Array]:
+        """u -> M' (u + shift) + shift."""
+        return about(self, shift)
+
     def cayley(self) -> Transpose:
         """(2 V - I)'."""
         return Transpose(self.of.cayley())
@@ -89,6 +105,17 @@ class Transpose:
     def frobenius(self) -> float:
         """||W'||_F = ||W||_F."""
         return float(self.of.frobenius())
+
+
+def about(map_: Any, shift: Array) -> Callable[[Array], Array]:
+    """u -> M (u + shift) + shift, for maps that cost more than an addition at every use."""
+
+    def moved(u: Array) -> Array:
+        result = map_.matvec(u + shift)
+        result += shift  # a fresh array, nobody else holds it
+        return result
+
+    return moved
 
 
 def inverse(matrix: Array, what: str) -> Array:

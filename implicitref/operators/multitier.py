@@ -264,6 +264,11 @@ class MonotoneMultiTier:
         return {name: found[name] for name in self.params}
 
     @property
+    def memory(self) -> tuple[int, ...]:
+        """Axes of states from the slowest to the fastest in the memory order that products like best."""
+        return (1, 0)
+
+    @property
     def spectral_shape(self) -> tuple[int, int]:
         """One block of size N: the strides couple frequencies, and no DFT makes W block diagonal."""
         return 1, self.size

@@ -56,18 +56,12 @@ class Inclusion:
 
     def cayley_A(self, alpha: float) -> Callable[[Array], Array]:
         """C_A = 2 R_A - I [MON-EqA5]: one linear map, 2 V - I, and one addition."""
-        C, shift = self.W.resolvent(alpha).cayley(), alpha * self.b
-        if not bool(namespace(shift).any(shift)):  # the backward inclusion has b = 0
+        C = self.W.resolvent(alpha).cayley()
+        if not bool(namespace(self.b).any(self.b)):  # the backward inclusion has b = 0
             matvec: Callable[[Array], Array] = C.matvec
             return matvec
-        constant = C.matvec(shift) + shift  # 2 V alpha b
-
-        def reflect(u: Array) -> Array:
-            result = C.matvec(u)
-            result += constant  # a fresh array, nobody else holds it
-            return result
-
-        return reflect
+        about: Callable[[Array], Array] = C.about(alpha * self.b)
+        return about
 
     def cayley_B(self, alpha: float) -> Callable[[Array], Array]:
         """C_B = 2 R_B - I [MON-EqA5]; the absolute value where B is the normal cone of the positive orthant."""

@@ -120,7 +120,8 @@ def solve(
     with quiet():
         while True:
             for _ in range(min(due, max_iter) - iterations):
-                previous, u, iterations = u, step(u), iterations + 1
+                previous = u if iterations + 1 == min(due, max_iter) or callback is not None else None
+                u, iterations = step(u), iterations + 1
                 if keep:
                     states.append(State(inclusion.B.prox(u, alpha), u))
                 if callback is not None:
