@@ -17,7 +17,7 @@ ENTRIES = claims.entries()
 IDENTIFIER = re.compile(
     r"\b(?:MON|NEW|GREEDY|JFB|FPN)-[A-Z][A-Za-z]*[0-9A-Za-z.-]*[0-9A-Za-z]|\bNEW-[a-z][a-zA-Z0-9-]*[a-zA-Z0-9]"
 )
-# the statements of MON sections 3 and 4 and of its appendices, and ours
+# the statements of MON sections 3 and 4 and of its appendices, of FPN and JFB, and ours
 REQUIRED = {
     *(f"MON-Eq{i}" for i in range(1, 29)),
     *(f"MON-Alg{i}" for i in range(1, 5)),
@@ -33,6 +33,13 @@ REQUIRED = {
     *("NEW-prox-alpha", "NEW-not-prox", "NEW-strong-prox", "NEW-rate-fb", "NEW-rate-pr", "NEW-best-alpha"),
     *("NEW-cert-C1", "NEW-cert-C2", "NEW-cert-C3", "NEW-cert-B1", "NEW-backward-zero", "NEW-adjoint-norms"),
     *("NEW-stopping-fooled", "NEW-sensitivity", "NEW-homogeneity"),
+    # FPN and JFB
+    *(f"FPN-Eq{i}" for i in range(1, 65)),
+    *(f"JFB-Eq{i}" for i in range(1, 23)),
+    *(f"{paper}-{name}" for paper in ("FPN", "JFB") for name in ("Alg1", "Asm2.1", "Asm3.1", "Asm3.2", "Asm3.3")),
+    *(f"{paper}-{name}" for paper in ("FPN", "JFB") for name in ("Rem2.1", "Rem3.1", "Thm2.1", "Thm3.1", "Cor3.1")),
+    *("FPN-LemmaA.1", "FPN-LemmaA.2", "JFB-Tab1", "JFB-Tab2", "JFB-Sec1-mon-case", "NEW-cert-F1"),
+    *("NEW-jfb-threshold", "NEW-jfb-batch", "NEW-jfb-relu-descent", "NEW-neumann-descent", "NEW-descent-constant"),
 }
 
 

@@ -132,3 +132,36 @@ def equation_c17(r: int, s: int) -> Array:
 def equation_c24(S: Array, J: Array) -> Array:
     """MON (C24), last line, without its factor: S J J' S'."""
     return S @ J @ J.T @ S.T
+
+
+# ------------------------------------------------------------------------------------------------
+# FPN and JFB: J = I - dT/du as in (9), not transposed; low, high the extreme eigenvalues of (M'M)^-1
+
+
+def equation_16(M: Array, J: Array, gradient: Array) -> Array:
+    """FPN eq. 16, JFB eq. 19: p = (M diag(I, J) M^+) dl/dTheta, J in the lower block."""
+    c = M.shape[1] - len(J)
+    core = np.eye(M.shape[1])
+    core[c:, c:] = J
+    return M @ core @ np.linalg.pinv(M) @ gradient
+
+
+def equation_43(M: Array, J: Array, v: Array) -> Array:
+    """FPN eqs. 41 to 43: dl/dTheta = M diag(I, J)^-1 v with the J of (9)."""
+    c = M.shape[1] - len(J)
+    return M @ np.concatenate([v[:c], np.linalg.solve(J, v[c:])])
+
+
+def equation_56(low: float, high: float, gamma: float, w: Array) -> float:
+    """FPN eqs. 56, 62b: the bound -2 (lambda_- - gamma lambda_+) ||w||^2 on <dl/dTheta, p>."""
+    return float(-2 * (low - gamma * high) * (w @ w))
+
+
+def equation_61(low: float, high: float, gamma: float, w: Array, gradient: Array) -> float:
+    """FPN eq. 61: how far p may move."""
+    return float((low - gamma * high) * (w @ w) / np.linalg.norm(gradient))
+
+
+def equation_64(low: float, high: float, gamma: float, w: Array) -> float:
+    """FPN eq. 64: the bound -(lambda_- - gamma lambda_+) ||w||^2 on <p(u), dl/dTheta>."""
+    return equation_56(low, high, gamma, w) / 2
