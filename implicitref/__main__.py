@@ -19,8 +19,8 @@ import numpy as np
 
 from . import __version__, activations, datasets
 from .errors import ConvergenceError, HypothesisError
-from .networks import MonNetwork, mon_conv, mon_fc, mon_multitier
-from .training import Recipe, State, alpha, augmentations, checkpoints, schedules, start, train
+from .networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
+from .training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
 from .training.archives import unwritable, write_atomically
 from .training.loop import PAPER, RECIPES
 from .training.progress import display
@@ -28,7 +28,11 @@ from .training.progress import display
 __all__ = ["main"]
 
 OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+JFB = "jfb-mnist"
+DEFAULTS: dict[str, Recipe | FixedPointRecipe] = {**RECIPES, JFB: FixedPointRecipe()}
 FIELDS = ("learning_rate", "weight_decay")
+OF_MON = ("hidden", "channels", "m", "activation", "recipe", "stop", "alpha")
+OF_JFB = ("rule", "max_iter", "blocks", "gamma")
 RAW = argparse.RawDescriptionHelpFormatter
 INPUT_ERRORS = (ValueError, OSError, TypeError, MemoryError)
 
@@ -98,33 +102,41 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network of the papers",
-        description="Train a network of the papers: dense, of one convolution, or of several tiers.",
+        description="Train a network of the papers: monotone operator networks, dense, of one convolution or several "
+        "tiers, or the fixed point network of Jacobian-free backpropagation.",
         epilog="examples:\n  implicitref train mon-fc --data digits\n"
         "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --json mon.json\n"
         "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --resume\n"
         "  implicitref train mon-fc --data mnist --recipe paper\n"
         "  implicitref train mon-conv --data mnist.npz --checkpoint conv.npz --minutes 8\n"
         "  implicitref train mon-multitier --data cifar-10-batches-py --channels 64,128,128 --augment crop-flip "
-        "--epochs 65 --device gpu\n\n"
+        "--epochs 65 --device gpu\n"
+        "  implicitref train jfb-mnist --data mnist.npz --rule neumann:5 --checkpoint jfb.npz\n\n"
         "exit status: 0 done, 1 failed, 2 usage, 3 out of --minutes: go on with --resume",
         formatter_class=RAW,
     )
     add = parser.add_argument
-    add("model", choices=list(RECIPES), help="monotone operator network: dense, of one convolution, of several tiers")
+    models = "monotone operator network: dense, of one convolution, of several tiers; or the JFB network on MNIST"
+    add("model", choices=list(DEFAULTS), help=models)
     data = "digits, mnist, fashion-mnist, an npz file or a folder of IDX, CIFAR-10 or SVHN files"
     add("--data", default="digits", help=data)
     add("--hidden", type=_count, metavar="N", help="mon-fc: size of the state (default 87)")
     add("--channels", type=_counts, metavar="N,...", help="mon-conv: default 56; mon-multitier: default 16,32,32")
-    add("--m", type=_positive, default=1.0, help="strong monotonicity of I - W (default 1)")
-    add("--activation", default="relu", help="relu, tanh, leaky_relu:0.1, ... (default relu)")
+    add("--m", type=_positive, help="strong monotonicity of I - W (default 1)")
+    add("--activation", help="relu, tanh, leaky_relu:0.1, ... (default relu)")
+    add("--rule", metavar="R", help="jfb-mnist: jfb, neumann:K, implicit or implicit:SOLVER (default jfb)")
+    add("--blocks", type=_count, metavar="N", help="jfb-mnist: residual blocks of the latent space (default 2)")
+    add("--gamma", type=_positive, help="jfb-mnist: factor after the last block, below 1 (default 0.5)")
+    add("--max-iter", type=_count, metavar="N", help="jfb-mnist: cap of the forward iteration (default 50)")
     add("--recipe", choices=["paper"], help="the settings of appendix D.2; others given here take precedence")
-    add("--epochs", type=_count, metavar="N", help="default 13 for mon-fc, 3 for the others; 40 in the paper")
+    add("--epochs", type=_count, metavar="N", help="default 13 for mon-fc, 5 for jfb-mnist, 3 for the others")
     add("--batch", type=_count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
-    rate, decay = (", ".join(f"{name} {getattr(r, field):g}" for name, r in RECIPES.items()) for field in FIELDS)
+    rate, decay = (", ".join(f"{name} {getattr(r, field):g}" for name, r in DEFAULTS.items()) for field in FIELDS)
     add("--learning-rate", type=_positive, metavar="R", help=f"largest of the schedule (default {rate})")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
     add("--weight-decay", type=_nonnegative, metavar="D", help=f"decoupled (default {decay})")
-    add("--tol", type=_positive, help="tolerance of both passes (default 1e-2 for mon-fc, 3e-2 for the others)")
+    tolerances = "of both passes (default 1e-2 for mon-fc, 3e-2 for the others on images); jfb-mnist: root mean square "
+    add("--tol", type=_positive, help=f"{tolerances}residual of a batch (default 0.5)")
     stop = "what tol is held against (default certificate for mon-fc, relative-change for the others)"
     add("--stop", choices=["certificate", "relative-change"], help=stop)
     add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")
@@ -177,12 +189,13 @@ def _train(arguments: argparse.Namespace) -> int:
         f"implicitref {__version__}: {arguments.model} on {data.name}, {_size(first.network):,} parameters, seed "
         f"{arguments.seed}"
     )
-    began, state = time.perf_counter(), first
+    began, state, pause = time.perf_counter(), first, _pause(arguments.minutes)
+    learner = jfb.LEARNER if arguments.model == JFB else None
     steps = math.ceil(len(data.x_train) / recipe.batch)
     done = len(state.history) + len(state.steps) / steps
     try:
         with _threads(arguments), display(recipe.epochs, steps, done) as show:
-            for state in train(first, data, recipe, on_step=show.step, pause=_pause(arguments.minutes)):
+            for state in train(first, data, recipe, on_step=show.step, pause=pause, learner=learner):
                 if arguments.checkpoint:
                     checkpoints.save(arguments.checkpoint, state, config)
                 if not state.steps:
@@ -207,7 +220,8 @@ def _pause(minutes: float | None) -> Callable[[], bool]:
 
 def _advice(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, ConvergenceError):
-        solver = " A larger --tol or --m or a smaller --learning-rate helps."
+        further = "or a smaller --gamma" if arguments.model == JFB else "or --m"
+        solver = f" A larger --tol {further} or a smaller --learning-rate helps."
     else:
         diverged = isinstance(error, ArithmeticError | HypothesisError)
         solver = " The parameters diverged: a smaller --learning-rate helps." if diverged else ""
@@ -224,7 +238,7 @@ def _threads(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
     return nullcontext() if free else threadpool_limits(limits=1, user_api="blas")
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Recipe, State, dict[str, Any]]:
+def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, State, dict[str, Any]]:
     """Everything that can be wrong with the input shows here."""
     complaint = "".join(unwritable(path) for path in (arguments.checkpoint, arguments.json) if path is not None)
     if complaint:
@@ -240,21 +254,42 @@ def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Recipe, S
     config = {
         "model": arguments.model,
         **size,
-        "m": arguments.m,
-        "activation": arguments.activation,
         "seed": arguments.seed,
         "data": data.fingerprint(),
         **dataclasses.asdict(recipe),
     }
-    network = _on(arguments.device, network)
+    network = _on(arguments.device, network) if arguments.model != JFB else network
     return data, recipe, _first(arguments, start(network, rng), config), config
 
 
 def _network(
     arguments: argparse.Namespace, rng: np.random.Generator, data: datasets.Dataset
+) -> tuple[Any, dict[str, Any]]:
+    """The initial network and what settles it."""
+    if arguments.model == JFB:
+        return _jfb_network(arguments, rng, data)
+    _unused(arguments, *OF_JFB)
+    network, size = _mon_network(arguments, rng, data)
+    return network, {**size, "m": arguments.m or 1.0, "activation": arguments.activation or "relu"}
+
+
+def _jfb_network(
+    arguments: argparse.Namespace, rng: np.random.Generator, data: datasets.Dataset
+) -> tuple[Any, dict[str, Any]]:
+    _unused(arguments, *OF_MON)
+    if arguments.device != "cpu":
+        raise ValueError(f"--device {arguments.device} means nothing to {JFB}.")
+    if len(data.shape) != 3:
+        raise ValueError(f"{JFB} needs images; {data.name} holds rows of {data.shape[0]} numbers.")
+    blocks, gamma = arguments.blocks or 2, arguments.gamma or 0.5
+    network = jfb_mnist(rng, data.shape, data.classes, blocks=blocks, gamma=gamma)
+    return network, {"blocks": blocks, "gamma": gamma}
+
+
+def _mon_network(
+    arguments: argparse.Namespace, rng: np.random.Generator, data: datasets.Dataset
 ) -> tuple[MonNetwork, dict[str, Any]]:
-    """The initial network and what settles its size."""
-    further = data.classes, arguments.m, _activation(arguments.activation)
+    further = data.classes, arguments.m or 1.0, _activation(arguments.activation or "relu")
     if arguments.model == "mon-fc":
         _unused(arguments, "channels")
         hidden = arguments.hidden or 87
@@ -271,9 +306,10 @@ def _network(
     return mon_conv(rng, data.shape, channels[0], *further), {"channels": list(channels)}
 
 
-def _unused(arguments: argparse.Namespace, name: str) -> None:
-    if getattr(arguments, name) is not None:
-        raise ValueError(f"--{name} means nothing to {arguments.model}.")
+def _unused(arguments: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} means nothing to {arguments.model}.")
 
 
 def _on(device: str, network: MonNetwork) -> MonNetwork:
@@ -295,10 +331,10 @@ def _seed(seed: int) -> int:
     return seed
 
 
-def _recipe(arguments: argparse.Namespace, count: int) -> Recipe:
+def _recipe(arguments: argparse.Namespace, count: int) -> Recipe | FixedPointRecipe:
     small = 32 if count < 10_000 else 128
-    base = PAPER if arguments.recipe == "paper" else dataclasses.replace(RECIPES[arguments.model], batch=small)
-    given = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(Recipe)}
+    base = PAPER if arguments.recipe == "paper" else dataclasses.replace(DEFAULTS[arguments.model], batch=small)
+    given = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(base)}
     return dataclasses.replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -354,7 +390,7 @@ def _finish(arguments: argparse.Namespace, state: State, config: dict[str, Any],
     return OK
 
 
-def _size(network: MonNetwork) -> int:
+def _size(network: Any) -> int:
     return sum(int(p.size) for p in network.params.values())
 
 

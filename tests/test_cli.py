@@ -82,6 +82,30 @@ IMAGES = {
 }
 
 
+JFB = ["train", "jfb-mnist", "--data", "digits", "--batch", "500", "--epochs", "2", "--tol", "1"]
+
+
+@pytest.mark.parametrize(("rule", "products"), [("jfb", 0), ("neumann:2", 2), ("implicit", None)])
+@pytest.mark.claim("JFB-Tab2")
+def test_fixed_point_networks_train_by_every_rule_and_in_pieces(rule, products, tmp_path, capsys):
+    whole, parts, command = tmp_path / "whole.npz", tmp_path / "parts.npz", [*JFB, "--rule", rule, "--blocks", "1"]
+    assert run(*command, "--checkpoint", whole, "--json", tmp_path / "r.json") == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    first, last = report["history"]
+    assert last["loss"] < first["loss"]
+    assert last["backward_iterations"] == products if products is not None else last["backward_iterations"] > 2
+    assert (report["config"]["rule"], report["config"]["gamma"], first["certified_error"]) == (rule, 0.5, None)
+    assert "certified" not in capsys.readouterr().out
+    status = run(*command, "--checkpoint", parts, "--minutes", "1e-9")
+    while status == 3:
+        status = run(*command, "--checkpoint", parts, "--resume", "--minutes", "1e-9")
+    assert status == 0
+    a, b = arrays_of(whole), arrays_of(parts)
+    assert "buffers/bn_1.running_mean" in a
+    assert set(a) == set(b)
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
 @pytest.mark.parametrize("model", IMAGES)
 def test_networks_on_images_train_in_pieces(model, tmp_path, capsys, monkeypatch):
     whole, parts, pieces = tmp_path / "whole.npz", tmp_path / "parts.npz", 0
@@ -180,6 +204,13 @@ def bad_inputs(folder):
         "too many tiers": ["train", "mon-multitier", "--channels", "2,2,2,2,2"],
         "rows": ["train", "mon-conv", "--data", folder / "rows.npz"],
         "augmented rows": [*train, "--augment", "crop"],
+        "rule": [*JFB, "--rule", "neumann"],
+        "rule of mon-fc": [*train, "--rule", "jfb"],
+        "stop of jfb-mnist": [*JFB, "--stop", "certificate"],
+        "gamma": [*JFB, "--gamma", "1"],
+        "jfb-mnist on rows": ["train", "jfb-mnist", "--data", folder / "rows.npz"],
+        "jfb-mnist on a gpu": [*JFB, "--device", "gpu"],
+        "resume of another gamma": [*JFB, "--gamma", "0.4", "--resume", "--checkpoint", folder / "foreign.npz"],
         "minutes alone": [*train, "--minutes", "8"],
         "minutes": [*train, "--minutes", "0", "--checkpoint", folder / "d.npz"],
         "seed": [*train, "--seed", "-1"],

@@ -61,9 +61,9 @@ class FixedPointNetwork:
     (2, 10)
     """
 
-    Q: Layer
-    R: Layer
-    S: Layer
+    Q: Sequential
+    R: Sequential
+    S: Sequential
     image: tuple[int, int, int]
     state: tuple[int, int, int]
 
@@ -88,6 +88,15 @@ class FixedPointNetwork:
             raise ShapeError(f"{name} must have shape {wanted}; got {tuple(value.shape)}.")
         parts = {p: {k: v for k, v in arrays.items() if known[k] == p} for p in ("Q", "R", "S")}
         return dataclasses.replace(self, **{p: getattr(self, p).replace(**own) for p, own in parts.items() if own})
+
+    def projected(self, params: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The nearest parameters that the network may have: any."""
+        return params
+
+    @property
+    def layers(self) -> dict[str, tuple[str, ...]]:
+        """The names of the layers of Q, R and S; two networks with equal names and arrays are one but for gamma."""
+        return {part: tuple(getattr(self, part).layers) for part in ("Q", "R", "S")}
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

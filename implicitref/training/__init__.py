@@ -1,9 +1,12 @@
 """Training as pure functions: optimisers, schedules, step size tuning, the loop, checkpoints, progress."""
 
-from . import alpha, archives, augmentations, checkpoints, optimisers, progress, schedules
-from .loop import Recipe, Record, State, Step, evaluate, minibatches, start, train
+from . import alpha, archives, augmentations, checkpoints, jfb, optimisers, progress, schedules
+from .jfb import FixedPointRecipe
+from .loop import Learner, Recipe, Record, State, Step, evaluate, minibatches, start, train
 
 __all__ = [
+    "FixedPointRecipe",
+    "Learner",
     "Recipe",
     "Record",
     "State",
@@ -13,6 +16,7 @@ __all__ = [
     "augmentations",
     "checkpoints",
     "evaluate",
+    "jfb",
     "minibatches",
     "optimisers",
     "progress",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..arrays import like, to_numpy
 from ..errors import HypothesisError
-from ..networks import MonNetwork
+from ..networks import FixedPointNetwork, MonNetwork
 from .archives import read_npz, write_atomically
 from .loop import Record, State, Step
 from .optimisers import AdamState
@@ -20,7 +20,8 @@ from .optimisers import AdamState
 __all__ = ["SCHEMA", "VERSION", "load", "save"]
 
 SCHEMA, VERSION = "implicitref-checkpoint", 2
-GROUPS = ("params", "mean", "square")
+GROUPS = ("params", "mean", "square", "buffers")
+Network = MonNetwork | FixedPointNetwork
 HEADER_LIMIT = 2**26  # bytes: ten thousand epochs of history take a quarter of it
 
 
@@ -28,7 +29,7 @@ def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) 
     """Write `state` and `config` (JSON values) to `path`, replacing it in one instant."""
     from .. import __version__
 
-    groups = (state.network.params, state.optimiser.mean, state.optimiser.square)
+    groups = (state.network.params, state.optimiser.mean, state.optimiser.square, _buffers(state.network))
     named = zip(GROUPS, groups, strict=True)
     arrays = {f"{group}/{name}": to_numpy(value) for group, values in named for name, value in values.items()}
     header = {
@@ -47,13 +48,13 @@ def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) 
     write_atomically(path, lambda file: savez(file, **arrays))
 
 
-def load(path: str | os.PathLike[str], network: MonNetwork) -> tuple[State, dict[str, Any]]:
+def load(path: str | os.PathLike[str], network: Network) -> tuple[State, dict[str, Any]]:
     r"""The state and configuration in `path`, on a network of the same architecture.
 
     Parameters
     ----------
     path : file written by `save`
-    network : MonNetwork
+    network : MonNetwork or FixedPointNetwork
         Gives the architecture; its parameters are replaced.
 
     Raises
@@ -68,14 +69,22 @@ def load(path: str | os.PathLike[str], network: MonNetwork) -> tuple[State, dict
     header = _header(Path(path), arrays.pop("header", None))
     if header["model"] != _model(network):
         raise HypothesisError(f"{path} holds the model {header['model']}, not {_model(network)}.")
-    groups = {group: _group(Path(path), arrays, group, network) for group in GROUPS}
+    wanted = {group: _buffers(network) if group == "buffers" else network.params for group in GROUPS}
+    groups = {group: _group(Path(path), arrays, group, wanted[group]) for group in GROUPS}
     optimiser = AdamState(header["steps"], groups["mean"], groups["square"])
     history = tuple(Record(**record) for record in header["history"])
     steps = tuple(Step(**step) for step in header["epoch"])
-    return State(network.replace(**groups["params"]), optimiser, header["rng"], history, steps), header["config"]
+    network = network.replace(**groups["params"], **groups["buffers"])
+    return State(network, optimiser, header["rng"], history, steps), header["config"]
 
 
-def _model(network: MonNetwork) -> dict[str, Any]:
+def _buffers(network: Network) -> Mapping[str, Any]:
+    return network.buffers if isinstance(network, FixedPointNetwork) else {}
+
+
+def _model(network: Network) -> dict[str, Any]:
+    if isinstance(network, FixedPointNetwork):
+        return {"operator": "FixedPointNetwork", "input": list(network.image), "layers": repr(network.layers)}
     return {
         "operator": type(network.W).__name__,
         "input": list(network.input_shape),
@@ -130,10 +139,12 @@ def _is_generator(state: Any) -> bool:
     return True
 
 
-def _group(path: Path, arrays: dict[str, np.ndarray], group: str, network: MonNetwork) -> dict[str, np.ndarray]:
+def _group(
+    path: Path, arrays: dict[str, np.ndarray], group: str, like_these: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     found = {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{group}/")}
-    wanted = {name: (tuple(p.shape), str(p.dtype)) for name, p in network.params.items()}
+    wanted = {name: (tuple(p.shape), str(p.dtype)) for name, p in like_these.items()}
     got = {name: (value.shape, str(value.dtype)) for name, value in found.items()}
     if got != wanted:
         raise HypothesisError(f"{path}: {group} must be {wanted}; got {got}.")
-    return {name: like(network.params[name], value) for name, value in found.items()}
+    return {name: like(like_these[name], value) for name, value in found.items()}

@@ -19,7 +19,7 @@ from . import alpha as alphas
 from . import augmentations, schedules
 from .optimisers import AdamState, adam_init, adam_step
 
-__all__ = ["Recipe", "Record", "State", "Step", "evaluate", "minibatches", "start", "train"]
+__all__ = ["Learner", "Recipe", "Record", "State", "Step", "evaluate", "minibatches", "start", "train"]
 
 EVALUATION_TOL = 1e-4  # certified distance at which accuracies are measured
 EVALUATION_BATCH, EVALUATION_ENTRIES = 2000, 2**23  # samples, and entries of their states, that are solved together
@@ -77,7 +77,10 @@ PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative
 
 
 class Record(NamedTuple):
-    """What one epoch did. Iterations are means over the steps; `certified_error` is the largest ||z - z*||_2 used."""
+    """What one epoch did. Iterations are means over the steps; `certified_error` is the largest ||z - z*||_2 used.
+
+    For fixed point networks backward iterations are the rule's products with dT/dz', and what is None does not exist.
+    """
 
     epoch: int
     loss: float
@@ -85,8 +88,8 @@ class Record(NamedTuple):
     test_accuracy: float
     forward_iterations: float
     backward_iterations: float
-    certified_error: float
-    alpha: float
+    certified_error: float | None
+    alpha: float | None
     learning_rate: float
     seconds: float
 
@@ -103,8 +106,8 @@ class Step(NamedTuple):
     correct: int
     forward_iterations: int
     backward_iterations: int
-    certified_error: float
-    alpha: float
+    certified_error: float | None
+    alpha: float | None
     seconds: float
 
 
@@ -115,14 +118,21 @@ class State:
     `rng` is the generator's state at the start of the epoch, `steps` what is done of it.
     """
 
-    network: MonNetwork
+    network: Any
     optimiser: AdamState
     rng: Mapping[str, Any]
     history: tuple[Record, ...] = ()
     steps: tuple[Step, ...] = ()
 
 
-def start(network: MonNetwork, rng: np.random.Generator) -> State:
+class Learner(NamedTuple):
+    """What training asks of a kind of network: a gradient with its `Step` and new running moments, and an accuracy."""
+
+    gradients: Callable[[State, Array, Array, Any], tuple[dict[str, Array], Step, dict[str, Array]]]
+    accuracy: Callable[[State, Any, Any], float]
+
+
+def start(network: Any, rng: np.random.Generator) -> State:
     """The state before the first epoch; `rng` (PCG64) is copied, not advanced."""
     return State(network, adam_init(network.params), rng.bit_generator.state)
 
@@ -143,10 +153,11 @@ def minibatches(rng: np.random.Generator, count: int, batch: int) -> Iterator[np
 def train(
     state: State,
     data: Any,
-    recipe: Recipe,
+    recipe: Any,
     *,
     on_step: Callable[[Step], object] | None = None,
     pause: Callable[[], bool] | None = None,
+    learner: Learner | None = None,
 ) -> Iterator[State]:
     r"""Epochs of Adam on the mean cross-entropy, from `state` to ``recipe.epochs``: one `State` an epoch.
 
@@ -156,11 +167,13 @@ def train(
     ----------
     state : State, from `start` or a checkpoint
     data : datasets.Dataset
-    recipe : Recipe
+    recipe : Recipe, or what `learner` takes for one
     on_step : callable, optional
         Called with a `Step` after every minibatch.
     pause : callable, optional
         Asked after every minibatch and every epoch; where it says True, the state at that point is the last yielded.
+    learner : Learner, optional
+        By default that of monotone operator networks.
 
     Raises
     ------
@@ -169,15 +182,21 @@ def train(
     """
     if data.x_train.shape[0] == 0:
         raise ShapeError("data must hold training images; x_train is empty.")
+    learner = learner or Learner(_gradients, _accuracy)
     while len(state.history) < recipe.epochs:
-        state = _epoch(state, data, recipe, on_step or (lambda step: None), pause or (lambda: False))
+        state = _epoch(state, data, recipe, learner, on_step or (lambda step: None), pause or (lambda: False))
         yield state
         if state.steps or (pause and pause()):
             return
 
 
 def _epoch(
-    state: State, data: Any, recipe: Recipe, on_step: Callable[[Step], object], pause: Callable[[], bool]
+    state: State,
+    data: Any,
+    recipe: Any,
+    learner: Learner,
+    on_step: Callable[[Step], object],
+    pause: Callable[[], bool],
 ) -> State:
     epoch, rng = len(state.history), _generator(state.rng)
     batches = list(minibatches(rng, data.x_train.shape[0], recipe.batch))
@@ -187,30 +206,36 @@ def _epoch(
         for index in range(len(state.steps), len(batches)):
             began, rows = time.perf_counter(), batches[index]
             x = _inputs(state.network, draw(index, data.x_train[rows].reshape(-1, *state.network.input_shape)))
-            grads, step = _gradients(state, x, data.y_train[rows], recipe)
+            grads, step, statistics = learner.gradients(state, x, data.y_train[rows], recipe)
             when, old = epoch + index / len(batches), state.network.params
             params, optimiser = adam_step(
                 old, grads, state.optimiser, rate(when), beta1(when), weight_decay=recipe.weight_decay
             )
-            network = state.network.replace(**state.network.projected(params))
+            network = state.network.replace(**state.network.projected(params), **statistics)
             steps = *state.steps, step._replace(seconds=time.perf_counter() - began)
             state = dataclasses.replace(state, network=network, optimiser=optimiser, steps=steps)
             on_step(steps[-1])
             if pause() and len(steps) < len(batches):
                 return state
-    began, alpha = time.perf_counter(), state.steps[-1].alpha
-    tol = EVALUATION_TOL if recipe.stop == "certificate" else recipe.tol
-    accuracy = evaluate(state.network, data.x_test, data.y_test, tol=tol, alpha=alpha, stop=recipe.stop)
+    began = time.perf_counter()
+    accuracy = learner.accuracy(state, data, recipe)
     record = _record(state, data.x_train.shape[0], accuracy, rate(epoch), time.perf_counter() - began)
     return State(state.network, state.optimiser, rng.bit_generator.state, (*state.history, record))
 
 
-def _inputs(network: MonNetwork, x: Array) -> Array:
+def _accuracy(state: State, data: Any, recipe: Recipe) -> float:
+    tol, alpha = EVALUATION_TOL if recipe.stop == "certificate" else recipe.tol, state.steps[-1].alpha
+    return evaluate(state.network, data.x_test, data.y_test, tol=tol, alpha=alpha, stop=recipe.stop)
+
+
+def _inputs(network: Any, x: Array) -> Array:
     # from the host, where it is stored and augmented, to wherever the network is
-    return from_numpy(x, network.U) if type(x) is np.ndarray else x
+    return from_numpy(x, next(iter(network.params.values()))) if type(x) is np.ndarray else x
 
 
-def _gradients(state: State, x: Array, labels: Array, recipe: Recipe) -> tuple[dict[str, Array], Step]:
+def _gradients(
+    state: State, x: Array, labels: Array, recipe: Recipe
+) -> tuple[dict[str, Array], Step, dict[str, Array]]:
     index, network = len(state.steps), state.network
     chosen = index % (recipe.alpha_every or index + 1) == 0
     choose = alphas.by_name(recipe.alpha)
@@ -220,7 +245,8 @@ def _gradients(state: State, x: Array, labels: Array, recipe: Recipe) -> tuple[d
     correct = _correct(network, forward.z, labels)
     certify = recipe.stop == "certificate" or index % CERTIFIED_EVERY == 0
     error = largest(forward.bound) if certify else state.steps[-1].certified_error
-    return grads, Step(index, loss, x.shape[0], correct, forward.iterations, backward.iterations, error, alpha, 0.0)
+    step = Step(index, loss, x.shape[0], correct, forward.iterations, backward.iterations, error, alpha, 0.0)
+    return grads, step, {}
 
 
 def _record(state: State, count: int, accuracy: float, rate: float, seconds: float) -> Record:
@@ -234,7 +260,7 @@ def _record(state: State, count: int, accuracy: float, rate: float, seconds: flo
         test_accuracy=accuracy,
         forward_iterations=mean("forward_iterations"),
         backward_iterations=mean("backward_iterations"),
-        certified_error=max(step.certified_error for step in state.steps),
+        certified_error=max((e for step in state.steps if (e := step.certified_error) is not None), default=None),
         alpha=state.steps[-1].alpha,
         learning_rate=rate,
         seconds=seconds + sum(step.seconds for step in state.steps),

@@ -25,9 +25,14 @@ def line(record: Record, epochs: int) -> str:
     return (
         f"epoch {record.epoch:3d}/{epochs}  loss {record.loss:.4f}  train {100 * record.train_accuracy:6.2f} %  "
         f"test {100 * record.test_accuracy:6.2f} %  iterations {record.forward_iterations:.1f} + "
-        f"{record.backward_iterations:.1f}  certified error {record.certified_error:.1e}  alpha {record.alpha:.3g}  "
-        f"{record.seconds:.2f} s"
+        f"{record.backward_iterations:.1f}  {_certified(record)}{record.seconds:.2f} s"
     )
+
+
+def _certified(record: Record) -> str:
+    if record.certified_error is None or record.alpha is None:
+        return ""
+    return f"certified error {record.certified_error:.1e}  alpha {record.alpha:.3g}  "
 
 
 @contextlib.contextmanager
@@ -61,9 +66,10 @@ def _live(bar: Any, task: Any, epochs: int) -> Display:
         seen, right, count = seen + 1, right + step.correct, count + step.size
         status = (
             f"loss {step.loss:.3f}  accuracy {100 * right / count:.1f} %  iterations {step.forward_iterations}+"
-            f"{step.backward_iterations}  error <= {step.certified_error:.0e}"
+            f"{step.backward_iterations}"
         )
-        bar.update(task, advance=1, status=status)
+        error = "" if step.certified_error is None else f"  error <= {step.certified_error:.0e}"
+        bar.update(task, advance=1, status=status + error)
 
     def epoch(record: Record) -> None:
         bar.console.print(line(record, epochs), highlight=False, soft_wrap=True)
