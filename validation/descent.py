@@ -7,7 +7,7 @@ a little perturbed: plain draws alone hardly ever come near a threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +92,9 @@ def _against(rng: np.random.Generator, M: np.ndarray, gamma: float, power: int) 
     return Kt.swapaxes(-1, -2), Pw - _apply(Kt, Pw)
 
 
-def ensembles(seed: int, size: float, each: int, limit, k: int = 0) -> Iterator[tuple[Draws, float, np.ndarray, str]]:  # type: ignore[no-untyped-def]
+def ensembles(
+    seed: int, size: float, each: int, limit: Callable[[float], float], k: int = 0
+) -> Iterator[tuple[Draws, float, np.ndarray, str]]:
     """For every n and gamma `each` draws with 1 <= kappa <= limit(gamma), most of them near the limit."""
     for n in (2, 3, 5, 8):
         for gamma in FACTORS:
@@ -107,7 +109,7 @@ def _ascents(cosines: list) -> Extreme:
     return worst._replace(value=float(sum(np.sum(np.asarray(values) >= 0) for values, _ in cosines)))
 
 
-def _below(k: int = 0):  # type: ignore[no-untyped-def]
+def _below(k: int = 0) -> Callable[[float], float]:
     return lambda gamma: theory.descent_threshold(gamma, k) * (1 - 1e-9)
 
 
