@@ -472,7 +472,7 @@ class ZeroBorder:
 
     def root(self, x: Array, alpha: float) -> Array:
         """w with prox^alpha(x) = sigma(w): the inner root inside, x/alpha on the border."""
-        return namespace(x).where(self._inside(x), self.inner.root(x, alpha), x / alpha)
+        return self._with_border(self.inner.root(x, alpha), 1 / alpha, x)
 
     def derivative(self, x: Array, alpha: float = 1.0) -> Array:
         """The derivative inside, 0 on the border."""

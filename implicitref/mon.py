@@ -105,7 +105,14 @@ class AdjointProx:
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
         """u -> prox^alpha(u), the middle of u and its reflection: one line is kept for both."""
         reflection = self.reflection(alpha)
-        return lambda u: (reflection(u) + u) / 2
+
+        def middle(u: Array) -> Array:
+            z = reflection(u)
+            z += u  # a fresh array, nobody else holds it
+            z /= 2
+            return z
+
+        return middle
 
     @memoised
     def _line(self, alpha: float) -> tuple[Array, Array]:
@@ -120,7 +127,13 @@ class AdjointProx:
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u, one product and one sum."""
         scale, shift = self._line(alpha)
-        return lambda u: scale * u + shift
+
+        def reflect(u: Array) -> Array:
+            result = scale * u
+            result += shift
+            return result
+
+        return reflect
 
 
 def equilibrium(
@@ -222,7 +235,7 @@ def equilibrium_vjp(
     """
     # z = sigma(p), p = W z + injection. With dpre the gradient at p: dz + W' dpre is the whole gradient at z, so
     # dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz. Then d<loss> = <dpre, dW z + dinjection>.
-    injection = _states("injection", W, injection)
+    injection = _checked_states("injection", W, injection)
     W = _operator(W, injection)
     z, dz = _same("z", z, injection), owned(_same("dz", dz, injection), W.memory)
     pre = W.matvec(z) + injection if pre is None else _same("pre", pre, injection)
@@ -256,12 +269,15 @@ def implicit_matrix(W: Array, jac: Array) -> Array:
 
 
 def _states(name: str, W: Any, x: Array) -> Array:
+    # a copy: a Solution computes its history when asked, and later writes by the caller must not reach it
+    return owned(_checked_states(name, W, x), W.memory)
+
+
+def _checked_states(name: str, W: Any, x: Array) -> Array:
     for needed in ("matvec", "rmatvec", "resolvent", "m", "memory"):
         if not hasattr(W, needed):
             raise TypeError(f"W must be an operator of implicitref.operators; got {type(W).__name__}.")
-    x = batch_of(name, checked(name, x), W.state_shape)
-    # a copy: a Solution computes its history when asked, and later writes by the caller must not reach it
-    return owned(x, W.memory)
+    return batch_of(name, checked(name, x), W.state_shape)
 
 
 def _operator(W: Any, injection: Array) -> Any:

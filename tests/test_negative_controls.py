@@ -306,8 +306,9 @@ def border_that_is_not_reflected(plant):
 
 
 def border_one_pixel_too_wide(plant):
-    right = activations._interior.__wrapped__
+    right, strips = activations._interior.__wrapped__, activations.ZeroBorder._strips
     plant(activations, "_interior", lambda width, shapes: right(width + 1, shapes))
+    plant(activations.ZeroBorder, "_strips", lambda self, x: strips(dataclasses.replace(self, width=self.width + 1), x))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def best_peaceman_rachford(G: np.ndarray) -> float:
         return _largest_eigenvalue(P / alpha + alpha * Q)
 
     start = -math.log(_norm(G))
-    found = golden(h, brack=(start, start + 0.5), tol=1e-3)
+    found = golden(h, brack=(start, start + 0.5), tol=1e-4)
     return float(math.exp(found))
 
 
