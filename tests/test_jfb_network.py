@@ -261,6 +261,28 @@ def test_counts_of_the_mnist_networks(blocks, count):
         assert any("lat" in name for name in network.buffers) == batch_norm
 
 
+@pytest.mark.claim("JFB-Tab1")
+def test_counts_of_the_svhn_network():
+    # 163,744 are counted in the table; 2 x 128 of them belong to batch norms that no image passes
+    for batch_norm in (True, False):
+        network = networks.jfb_svhn(np.random.default_rng(0), batch_norm=batch_norm)
+        assert sum(p.size for p in network.params.values()) == 163_744 - 256
+        assert network.state == (64, 8, 8)
+
+
+@pytest.mark.claim("JFB-Eq13")
+def test_residual_features_have_the_gradient_of_the_loss_in_training_mode():
+    rng = np.random.default_rng(4)
+    network = networks.jfb_svhn(rng, (1, 12, 16), CLASSES, widths=(2, 3, 4), gamma=0.3, dtype=np.float64)
+    network = network.replace(**{k: 0.3 * p for k, p in network.params.items() if k.startswith("latent")})
+    x, labels, exact = rng.normal(size=(2, 1, 12, 16)), np.array([0, 2]), fixed_point.implicit(tol=1e-11)
+
+    def found(arrays):
+        return network.replace(**arrays).training_pass(x, labels, exact, tol=1e-12, max_iter=500)
+
+    compare_with_differences(found({}).grads, network.params, lambda arrays: found(arrays).loss)
+
+
 # ------------------------------------------------------------------------------------------------
 # Refusals
 

@@ -2,7 +2,7 @@
 
 from .ends import Images, Rows
 from .jfb import FixedPointNetwork, LatentMap, NetworkMap, TrainingPass, jfb_network
-from .jfb_tables import jfb_mnist
+from .jfb_tables import jfb_mnist, jfb_svhn
 from .mon import Gradients, MonNetwork, SolveOptions, mon_network
 from .tables import mon_conv, mon_fc, mon_multitier
 
@@ -18,6 +18,7 @@ __all__ = [
     "TrainingPass",
     "jfb_mnist",
     "jfb_network",
+    "jfb_svhn",
     "mon_conv",
     "mon_fc",
     "mon_multitier",
