@@ -38,7 +38,8 @@ REQUIRED = {
     *(f"JFB-Eq{i}" for i in range(1, 23)),
     *(f"{paper}-{name}" for paper in ("FPN", "JFB") for name in ("Alg1", "Asm2.1", "Asm3.1", "Asm3.2", "Asm3.3")),
     *(f"{paper}-{name}" for paper in ("FPN", "JFB") for name in ("Rem2.1", "Rem3.1", "Thm2.1", "Thm3.1", "Cor3.1")),
-    *("FPN-LemmaA.1", "FPN-LemmaA.2", "JFB-Tab1", "JFB-Tab2", "JFB-Sec1-mon-case", "NEW-cert-F1"),
+    *("FPN-LemmaA.1", "FPN-LemmaA.2", "JFB-Tab1", "JFB-Tab2", "JFB-Fig5", "JFB-Fig6"),
+    *("JFB-Sec1-mon-case", "NEW-cert-F1"),
     *("NEW-jfb-threshold", "NEW-jfb-batch", "NEW-jfb-relu-descent", "NEW-neumann-descent", "NEW-descent-constant"),
 }
 
