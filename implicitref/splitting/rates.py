@@ -121,7 +121,7 @@ def best_forward_backward(G: np.ndarray) -> float:
 
     limit = forward_backward_limit(G)
     found = minimize_scalar(
-        lambda alpha: forward_backward(G, alpha), bounds=(0.0, limit), method="bounded", options={"xatol": 1e-4 * limit}
+        lambda alpha: forward_backward(G, alpha), bounds=(0.0, limit), method="bounded", options={"xatol": 1e-5 * limit}
     )
     return float(found.x)
 
