@@ -364,6 +364,19 @@ def test_bad_sizes_are_refused(options, message):
 # Weights that others trained
 
 
+@pytest.mark.claim("JFB-Tab2")
+def test_the_papers_cg_stops_after_one_step():
+    network, x, labels = contractive()
+    loose = fixed_point.implicit("cgnr", tol=0.1, stop="absolute")
+    runs = {name: network.training_pass(x, labels, rule, tol=1e-10, max_iter=500)
+            for name, rule in (("loose", loose), ("tight", fixed_point.implicit("cgnr", tol=1e-10)))}  # fmt: skip
+    assert runs["loose"].products == 4  # two for the first residual and its transpose, two for the step
+    assert runs["tight"].products > 20
+    name = "latent_convs.0.0.weight"
+    left, right = runs["loose"].grads[name], runs["tight"].grads[name]
+    assert np.linalg.norm(left - right) > 0.01 * np.linalg.norm(right)
+
+
 @pytest.mark.data
 @needs_data
 @pytest.mark.claim("JFB-Tab1")

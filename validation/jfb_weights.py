@@ -69,6 +69,33 @@ def angle(network: Any, x: np.ndarray, labels: np.ndarray) -> float:
     return math.degrees(math.acos(float(p @ q / np.linalg.norm(p) / np.linalg.norm(q))))
 
 
+def baseline(network: Any, x: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Training-mode gradients of a batch by the papers' CG at an absolute 0.1, by a tight one and by jfb [JFB-Tab2].
+
+    Products with dT/du and its transpose, and angle in degrees and relative error against the implicit gradient.
+    """
+    implicit = ir.fixed_point.implicit
+    rules = {
+        "CG to 0.1": implicit("cgnr", tol=0.1, stop="absolute"),
+        "CG to 1e-3 of g": implicit("cgnr", tol=1e-3),
+        "jfb": ir.fixed_point.jfb,
+    }
+    wide = x.astype(np.float64)
+
+    def gradient(rule: Any) -> tuple[np.ndarray, int]:
+        found = network.training_pass(wide, labels, rule, tol=1e-8, max_iter=1000)
+        return np.concatenate([found.grads[name].ravel() for name in sorted(found.grads)]), found.products
+
+    exact, _ = gradient(implicit("anderson", tol=1e-8))
+    size, rows = float(np.linalg.norm(exact)), {}
+    for name, rule in rules.items():
+        p, products = gradient(rule)
+        cosine = float(p @ exact / np.linalg.norm(p)) / size
+        error = float(np.linalg.norm(p - exact)) / size
+        rows[name] = {"products": products, "angle_degrees": math.degrees(math.acos(min(1.0, cosine))), "error": error}
+    return rows
+
+
 def main() -> None:
     """Print everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +108,7 @@ def main() -> None:
     found: dict[str, Any] = {"accuracy": accuracy(network, x, labels), "logits_differ_by": batches(network, x)}
     found["jacobian"] = [jacobian(network, x[i : i + 1]) for i in range(options.jacobians)]
     found["angle_degrees"] = angle(network, x[:BATCH], labels[:BATCH])
+    found["gradients_in_training_mode"] = baseline(network, x[:BATCH], labels[:BATCH])
     print(json.dumps(found, indent=2))
 
 
