@@ -16,14 +16,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_python_block_runs():
-    (code,) = blocks("python")
+def test_the_python_blocks_run_one_after_another():
+    code, images = blocks("python")
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     solution, grads, W = names["solution"], names["grads"], names["W"]
     assert np.all(solution.bound <= 1e-10)
     assert np.max(np.abs(solution.z - np.maximum(W.matvec(solution.z) + names["injection"], 0))) < 1e-9
     assert set(grads) == {"injection", "A", "B", "m"}
+    exec(compile(images, "README.md", "exec"), names)
+    z = names["solution"].z
+    assert z.shape == (2, 4, 10, 10)
+    assert not z[:, :, 0].any()  # the border
+    pre = names["W"].matvec(z) + names["images"]
+    assert np.max(np.abs(z - np.maximum(pre, 0))[:, :, 1:-1, 1:-1]) < 1e-7
 
 
 @pytest.mark.parametrize("name", ["verify", "tests"])
