@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, complex_like, eye, memoised, namespace, zeros
 from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, multiply, pairs
-from .fourier import adjoint, identity_like, outer, real_blocks, skew_part
+from .fourier import FourierMap, adjoint, identity_like, outer, real_blocks, skew_part
 from .linear import about, inverse
 from .strided import fold, whole
 
@@ -44,51 +44,65 @@ class Grid(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """One tier: D (K, w, state + passed, state + received) between channels of the coarse grid."""
+    r"""One tier: ``(z, passed) = D (x + before w) + (after w, 0)`` with ``w = R c`` for what was received, c.
+
+    D (K, w, state + passed, state) acts between channels of the coarse grid, R on the tier's own images. So
+    -2 A' c goes into V (before), past it into W z (after), and both ways into 2 V - I.
+
+    The transpose has x = D* (z, passed) and passes on ``R* (before x + after z)``.
+    """
 
     D: Array
     state: Grid
-    received: Grid | None = None
+    R: FourierMap | None = None
+    before: bool = False
+    after: bool = False
     passed: Grid | None = None
-
-    @memoised
-    def adjoint(self) -> Stage:
-        """D*, what was passed on is received."""
-        return Stage(adjoint(self.D), self.state, self.passed, self.received)
 
     @memoised
     def reflected(self) -> Stage:
         """Twice the result minus the state; what is passed on stays."""
         n, xp = self.state.phases, namespace(self.D)
-        rows, columns = self.D.shape[-2:]
-        state = 2 * self.D[..., :n, :n] - identity_like(self.D[..., :n, :n])
-        upper = state if columns == n else xp.concat([state, 2 * self.D[..., :n, n:]], axis=-1)
-        return Stage(
-            upper if rows == n else xp.concat([upper, self.D[..., n:, :]], axis=-2),
-            self.state,
-            self.received,
-            self.passed,
-        )
+        upper = 2 * self.D[..., :n, :] - identity_like(self.D[..., :n, :])
+        D = xp.concat([upper, self.D[..., n:, :]], axis=-2) if self.D.shape[-2] > n else upper
+        return dataclasses.replace(self, D=D, after=True)
 
     @memoised
     def pairs(self) -> Array:
         """D with complex numbers as 2 x 2 blocks."""
         return real_blocks(self.D)
 
+    @memoised
+    def adjoint_pairs(self) -> Array:
+        """The same of D*."""
+        return real_blocks(adjoint(self.D))
+
     def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         """(batch, c, h, w) and what was received to the result, also in `out`, and what is passed on."""
-        n = self.state.phases
-        Y = multiply(self.pairs(), self._spectra(x, received))
-        result = from_pairs(Y[:, :, :, :n, :], self.state.size, self.state.stride, out)
-        if self.passed is None:
-            return result, None
-        return result, from_pairs(Y[:, :, :, n:, :], self.passed.size, self.passed.stride)
+        n, stride = self.state.phases, self.state.stride
+        w = None if self.R is None or received is None else self.R.matvec(fit(received, self.state.size))
+        Y = multiply(self.pairs(), pairs(x if w is None or not self.before else x + w, stride))
+        z = from_pairs(Y[:, :, :, :n, :], self.state.size, stride, out)
+        if w is not None and self.after:
+            z = _add(z, w)
+        return z, None if self.passed is None else from_pairs(Y[:, :, :, n:, :], self.passed.size)
 
-    def _spectra(self, x: Array, received: Array | None) -> Array:
-        if self.received is None or received is None:
-            return pairs(x, self.state.stride)
-        parts = [pairs(x, self.state.stride), pairs(fit(received, self.received.size), self.received.stride)]
-        return namespace(x).concat(parts, axis=3)
+    def apply_transposed(self, z: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        """The same for the transpose."""
+        X = pairs(z, self.state.stride)
+        if self.passed is not None and received is not None:
+            X = namespace(z).concat([X, pairs(fit(received, self.passed.size))], axis=3)
+        x = from_pairs(multiply(self.adjoint_pairs(), X), self.state.size, self.state.stride, out)
+        if self.R is None:
+            return x, None
+        w = x + z if self.before and self.after else x if self.before else z
+        return x, self.R.rmatvec(w)
+
+
+def _add(z: Array, w: Array) -> Array:
+    # z is a fresh array, or the one that the result is written to
+    z += w
+    return z
 
 
 def fit(x: Array, size: Pair) -> Array:
@@ -110,11 +124,11 @@ class Cascade:
 
     def matvec(self, z: Array) -> Array:
         """(batch, N) to (batch, N)."""
-        return self._run(z, list(enumerate(self.stages)))
+        return self._run(z, [(i, stage.apply) for i, stage in enumerate(self.stages)])
 
     def rmatvec(self, y: Array) -> Array:
-        """The transpose: the adjoint stages, from the last tier to the first."""
-        return self._run(y, [(i, self.stages[i].adjoint()) for i in reversed(range(len(self.stages)))])
+        """The transpose: the transposed stages, from the last tier to the first."""
+        return self._run(y, [(i, self.stages[i].apply_transposed) for i in reversed(range(len(self.stages)))])
 
     def about(self, shift: Array) -> Callable[[Array], Array]:
         """u -> M (u + shift) + shift."""
@@ -134,16 +148,16 @@ class Cascade:
     def _lengths(self) -> list[int]:
         return [math.prod((stage.state.channels, *stage.state.size)) for stage in self.stages]
 
-    def _run(self, z: Array, order: list[tuple[int, Stage]]) -> Array:
+    def _run(self, z: Array, order: list[tuple[int, Callable[..., Any]]]) -> Array:
         xp, b, lengths = namespace(z), z.shape[0], self._lengths()
         columns, starts = xp.permute_dims(z, (1, 0)), [sum(lengths[:i]) for i in range(len(lengths))]
         result: Any = np.empty((sum(lengths), b), z.dtype) if type(z) is np.ndarray else [None] * len(lengths)
         carry = None
-        for i, stage in order:
-            part = slice(starts[i], starts[i] + lengths[i])
-            x = xp.reshape(columns[part, :], (stage.state.channels, *stage.state.size, b))
+        for i, apply in order:
+            part, grid = slice(starts[i], starts[i] + lengths[i]), self.stages[i].state
+            x = xp.reshape(columns[part, :], (grid.channels, *grid.size, b))
             out = result[part].reshape(x.shape) if type(z) is np.ndarray else None
-            y, carry = stage.apply(xp.permute_dims(x, (3, 0, 1, 2)), carry, out)
+            y, carry = apply(xp.permute_dims(x, (3, 0, 1, 2)), carry, out)
             if out is None:
                 result[i] = xp.reshape(xp.permute_dims(y, (1, 2, 3, 0)), (lengths[i], b))
         joined = result if type(z) is np.ndarray else xp.concat(result, axis=0)
@@ -183,7 +197,7 @@ def _diagonal(tier: Tier, m: float) -> Array:
 
 def weight(all_tiers: list[Tier], m: float) -> Cascade:
     """W: passes on S z, and W_{i+1,i} z = -2 A_{i+1,i+1}' S z [MON-EqC4]."""
-    return Cascade(tuple(_stage(tier, i, _diagonal(tier, m), None) for i, tier in enumerate(all_tiers)))
+    return Cascade(tuple(_stage(tier, i, _diagonal(tier, m), tier.S, -2.0) for i, tier in enumerate(all_tiers)))
 
 
 def resolvent(all_tiers: list[Tier], m: float, alpha: float) -> Cascade:
@@ -191,7 +205,7 @@ def resolvent(all_tiers: list[Tier], m: float, alpha: float) -> Cascade:
     stages = []
     for i, tier in enumerate(all_tiers):
         V = _inverse(tier, m, alpha)
-        stages.append(_stage(tier, i, V, alpha * V))
+        stages.append(_stage(tier, i, V, None if tier.S is None else tier.S @ V, -2.0 * alpha, before=True))
     return Cascade(tuple(stages))
 
 
@@ -261,18 +275,15 @@ def _transpose(D: Array) -> Array:
     return namespace(D).matrix_transpose(D)
 
 
-def _stage(tier: Tier, i: int, P: Array, Q: Array | None) -> Stage:
-    # the state's part is P x - 2 Q A' c, c received; passed on is S times x (Q = None) or times the state's part
-    xp = namespace(P)
-    into = -2 * adjoint(tier.A) if Q is None else -2 * Q @ adjoint(tier.A)
-    state = P if i == 0 else xp.concat([P, into], axis=-1)
-    received = None if i == 0 else tier.grid
-    if tier.S is None:
-        return Stage(state, tier.grid, received)
-    passes = tier.S @ state if Q is not None else xp.concat([tier.S, xp.zeros_like(tier.S)], axis=-1)
-    passed = Grid(tier.S.shape[-2], tier.grid.coarse, (1, 1))
-    D = xp.concat([state, passes[..., : state.shape[-1]]], axis=-2)
-    return Stage(D, tier.grid, received, passed)
+def _stage(tier: Tier, i: int, P: Array, Q: Array | None, scale: float, before: bool = False) -> Stage:
+    # the state's part P, what is passed on Q (S x, or S times the result), and R = scale A' for what is received
+    grid = tier.grid
+    D = P if Q is None else namespace(P).concat([P, Q], axis=-2)
+    passed = None if Q is None else Grid(Q.shape[-2], grid.coarse, (1, 1))
+    if i == 0:
+        return Stage(D, grid, passed=passed)
+    R = FourierMap(scale * adjoint(blocks(tier.kernels[0], grid.size)), grid.size)
+    return Stage(D, grid, R, before, not before, passed)
 
 
 def vjp(
