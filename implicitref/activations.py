@@ -119,6 +119,10 @@ class Activation:
             return self.closed_root(_real(x), alpha)
         return newton(self.sigma, self.slope, _real(x), alpha)[0]
 
+    def samples(self, part: slice) -> Activation:
+        """The same for some samples of a batch: itself."""
+        return self
+
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
         """u -> prox^alpha_f(u), the resolvent of alpha df (MON eq. A7)."""
         return self.sigma if self.alpha_free else lambda u: self.prox(u, alpha)
@@ -481,6 +485,10 @@ class ZeroBorder:
     def value(self, z: Array) -> Array:
         """f inside; on the border 0 at 0 and +inf elsewhere."""
         return namespace(z).where(self._inside(z), self.inner.value(z), _indicator(z == 0, z))
+
+    def samples(self, part: slice) -> ZeroBorder:
+        """The same for some samples of a batch: itself."""
+        return self
 
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
         """u -> prox^alpha(u)."""

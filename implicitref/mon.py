@@ -98,6 +98,10 @@ class AdjointProx:
     jac: Array
     dz: Array
 
+    def samples(self, part: slice) -> AdjointProx:
+        """The same for some samples of the batch."""
+        return AdjointProx(self.jac[part, ...], self.dz[part, ...])
+
     def prox(self, u: Array, alpha: float = 1.0) -> Array:
         """(u + alpha v)/(1 + alpha D) = J (u + alpha v)/(J + alpha (1 - J))."""
         return self.resolvent(alpha)(u)

@@ -29,7 +29,8 @@ class Inclusion:
         matvec, resolvent(alpha), magnitude(), to_dense().
     b : array (batch, ...)
     B : object with ``prox(u, alpha)``; ``resolvent(alpha)`` and ``reflection(alpha)``, the resolvent and the Cayley
-        operator as maps; and ``root(u, alpha)``, the w with ``prox(u, alpha) = prox(w, 1)``
+        operator as maps; ``root(u, alpha)``, the w with ``prox(u, alpha) = prox(w, 1)``; ``samples(part)``, itself for
+        a slice of the batch
     m : float
         Strong monotonicity of A + B, > 0.
     """
