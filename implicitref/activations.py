@@ -182,8 +182,9 @@ def _absolute(u: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    # on NumPy a row of zeros is twice as fast as the number 0, and costs no memory
-    return namespace(x).maximum(x, namespace(x).zeros_like(x[:1, ...] if x.ndim else x))
+    # on NumPy zeros are twice as fast as the number 0; of a large state one row of them, which costs no memory
+    row = x[:1, ...] if math.prod(x.shape) > 2**18 else x
+    return namespace(x).maximum(x, namespace(x).zeros_like(row))
 
 
 def _step(x: Array) -> Array:

@@ -326,6 +326,11 @@ def as_number(value: Any) -> float | None:
         return None
 
 
+@functools.cache
+def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axes.index(i) for i in range(len(axes)))
+
+
 def owned(x: Array, memory: tuple[int, ...] | None = None) -> Array:
     """A copy of `x` that nobody else can write to; on NumPy it is marked read-only.
 
@@ -334,6 +339,6 @@ def owned(x: Array, memory: tuple[int, ...] | None = None) -> Array:
     """
     if type(x) is not np.ndarray:
         return namespace(x).asarray(x, copy=True)
-    copy = x.copy(order="K") if memory is None else x.transpose(memory).copy().transpose(np.argsort(memory))
+    copy = x.copy(order="K") if memory is None else x.transpose(memory).copy().transpose(_inverse(memory))
     copy.flags.writeable = False
     return copy

@@ -83,8 +83,7 @@ def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
 
 
 def _backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
-    nothing = namespace(dz).broadcast_to(namespace(dz).zeros_like(dz[:1, ...]), dz.shape)
-    return Inclusion(Transpose(W), nothing, AdjointProx(jac, dz), W.m)
+    return Inclusion(Transpose(W), namespace(dz).zeros_like(dz), AdjointProx(jac, dz), W.m)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,37 +106,31 @@ class AdjointProx:
         return self.resolvent(alpha)(u)
 
     def resolvent(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> prox^alpha(u), the middle of u and its reflection: one line is kept for both."""
-        reflection = self.reflection(alpha)
-
-        def middle(u: Array) -> Array:
-            z = reflection(u)
-            z += u  # a fresh array, nobody else holds it
-            z /= 2
-            return z
-
-        return middle
+        """u -> prox^alpha(u) = s u + t."""
+        return _line(*self._line(alpha))
 
     @memoised
     def _line(self, alpha: float) -> tuple[Array, Array]:
-        # prox^alpha(u) = s (u + alpha v), so 2 prox^alpha(u) - u = (2 s - 1) u + 2 alpha s v
         s = self.jac / (self.jac + alpha * (1 - self.jac))
-        return 2 * s - 1, (2 * alpha * s) * self.dz
+        return s, s * (alpha * self.dz)
 
     def root(self, u: Array, alpha: float) -> Array:
         """w with prox^alpha(u) = prox^1(w) = J (w + v)."""
         return (u + alpha * self.dz) / (self.jac + alpha * (1 - self.jac)) - self.dz
 
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
-        """u -> 2 prox^alpha(u) - u, one product and one sum."""
-        scale, shift = self._line(alpha)
+        """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
+        s, t = self._line(alpha)
+        return _line(2 * s - 1, 2 * t)
 
-        def reflect(u: Array) -> Array:
-            result = scale * u
-            result += shift
-            return result
 
-        return reflect
+def _line(slope: Array, intercept: Array) -> Callable[[Array], Array]:
+    def line(u: Array) -> Array:
+        result = slope * u
+        result += intercept  # a fresh array, nobody else holds it
+        return result
+
+    return line
 
 
 def equilibrium(

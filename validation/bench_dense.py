@@ -123,7 +123,8 @@ def compare(weights: str | None = None, images: str | None = None, threads: int 
 
     def ours() -> tuple[np.ndarray, dict[str, np.ndarray]]:
         solution = ir.mon.equilibrium(W, injection, ir.activations.relu, **options)
-        grads, _ = ir.mon.equilibrium_vjp(W, injection, ir.activations.relu, solution.z, dz, **options)
+        pre = ir.activations.relu.root(solution.u, alpha)
+        grads, _ = ir.mon.equilibrium_vjp(W, injection, ir.activations.relu, solution.z, dz, pre=pre, **options)
         return solution.z, grads
 
     def theirs() -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -18,6 +18,8 @@ from .iterations import MAPS
 
 __all__ = ["Solution", "solve"]
 
+LARGE = 2**18  # entries of a batch of states, beyond which a pass over it costs more than a few calls
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Solution:
@@ -206,19 +208,23 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
 
 
 def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
-    # All samples pass only if the first few do, which costs an eighth to ask; their change stands for that of all.
+    # All samples pass only if the first few do: of large states an eighth is asked first, its change stands for all
     R_B, batch = inclusion.B.resolvent(alpha), inclusion.b.shape[0]
-    few = slice(0, min(batch, max(16, batch // 8)))
+    few = slice(0, batch if math.prod(inclusion.b.shape) < LARGE else max(1, batch // 8))
     R_few, share = inclusion.B.samples(few).resolvent(alpha), math.sqrt(batch / max(1, few.stop))
+    last: tuple[Array | None, Array | None] = (None, None)  # in consecutive checks the old z is known
 
     def rule(previous: Array, u: Array) -> _Check:
-        z, old = R_few(u[few, ...]), R_few(previous[few, ...])
-        length, target = share * total_norm(z - old), share * 1.001 * tol * total_norm(z)
+        nonlocal last
+        z, old = R_few(u[few, ...]), last[1] if previous is last[0] else R_few(previous[few, ...])
+        last, difference = (u, z), z - old
+        length, target = share * total_norm(difference), share * 1.001 * tol * total_norm(z)
         if length > target or not math.isfinite(length):
             return _Check(length, target, False)
         if few.stop < batch:
-            z, old = R_B(u), R_B(previous)
-        residual = _ratio(norm(z - old), norm(z))
+            z = R_B(u)
+            difference = z - R_B(previous)
+        residual = _ratio(norm(difference), norm(z))
         worst = largest(residual)
         return _Check(length, length * tol / max(worst, tol), worst <= tol, z, residual)
 
