@@ -98,21 +98,26 @@ def _verify(arguments: argparse.Namespace) -> int:
 # train
 
 
+TRAIN_EXAMPLES = (
+    "examples:\n  implicitref train mon-fc --data digits\n"
+    "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --json mon.json\n"
+    "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --resume\n"
+    "  implicitref train mon-fc --data mnist --recipe paper\n"
+    "  implicitref train mon-conv --data mnist.npz --checkpoint conv.npz --minutes 8\n"
+    "  implicitref train mon-multitier --data cifar-10-batches-py --channels 64,128,128 --augment crop-flip "
+    "--epochs 65 --device gpu\n"
+    "  implicitref train jfb-mnist --data mnist.npz --rule neumann:5 --checkpoint jfb.npz\n\n"
+    "exit status: 0 done, 1 failed, 2 usage, 3 out of --minutes: go on with --resume"
+)
+
+
 def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network of the papers",
         description="Train a network of the papers: monotone operator networks, dense, of one convolution or several "
         "tiers, or the fixed point network of Jacobian-free backpropagation.",
-        epilog="examples:\n  implicitref train mon-fc --data digits\n"
-        "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --json mon.json\n"
-        "  implicitref train mon-fc --data mnist.npz --checkpoint mon.npz --resume\n"
-        "  implicitref train mon-fc --data mnist --recipe paper\n"
-        "  implicitref train mon-conv --data mnist.npz --checkpoint conv.npz --minutes 8\n"
-        "  implicitref train mon-multitier --data cifar-10-batches-py --channels 64,128,128 --augment crop-flip "
-        "--epochs 65 --device gpu\n"
-        "  implicitref train jfb-mnist --data mnist.npz --rule neumann:5 --checkpoint jfb.npz\n\n"
-        "exit status: 0 done, 1 failed, 2 usage, 3 out of --minutes: go on with --resume",
+        epilog=TRAIN_EXAMPLES,
         formatter_class=RAW,
     )
     add = parser.add_argument

@@ -109,7 +109,7 @@ def _norms(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
 
 
 def _unused(*arguments: np.ndarray) -> dict[str, np.ndarray]:
-    raise NotImplementedError("only the values of this map are asked for.")
+    raise AssertionError("only the values of this map are asked for.")
 
 
 def _rescaled(W: np.ndarray, sound: bool) -> float:

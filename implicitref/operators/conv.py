@@ -14,7 +14,7 @@ from ..activations import Activation, ZeroBorder, zero_border
 from ..arrays import Array, all_finite, alongside, checked, like, memoised, namespace, owned, positive
 from ..errors import HypothesisError, ShapeError
 from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient, skew_part
-from .linear import batch_of, pair_of
+from .linear import batch_of, pair_of, replaced
 from .scales import check_normalised, normalised_vjp, scale_of, square
 
 __all__ = ["MonotoneConv", "zero_padded"]
@@ -78,10 +78,8 @@ class MonotoneConv:
 
     def replace(self, **params: Any) -> MonotoneConv:
         """The same operator with other parameters."""
-        unknown = sorted(set(params) - {"A", "B", "m", "g", "h", "size"})
-        if unknown:
-            raise TypeError(f"MonotoneConv has no parameter {', '.join(unknown)}; it has A, B, m, g, h, size.")
-        return dataclasses.replace(self, **params)
+        other: MonotoneConv = replaced(self, params)
+        return other
 
     @property
     def channels(self) -> int:

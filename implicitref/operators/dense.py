@@ -11,7 +11,7 @@ from typing import Any
 
 from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive
 from ..errors import HypothesisError, ShapeError
-from .linear import DenseMap, batch_of, inverse, pair_of
+from .linear import DenseMap, batch_of, inverse, pair_of, replaced
 from .scales import check_normalised, normalised_vjp, scale_of, square
 
 __all__ = ["MonotoneDense", "weight"]
@@ -127,10 +127,8 @@ class MonotoneDense:
 
     def replace(self, **params: Any) -> MonotoneDense:
         """The same operator with other parameters."""
-        unknown = sorted(set(params) - {"A", "B", "m", "g", "h"})
-        if unknown:
-            raise TypeError(f"MonotoneDense has no parameter {', '.join(unknown)}; it has A, B, m, g, h.")
-        return dataclasses.replace(self, **params)
+        other: MonotoneDense = replaced(self, params)
+        return other
 
     @property
     def size(self) -> int:

@@ -141,6 +141,15 @@ def batch_of(name: str, z: Array, shape: tuple[int, ...]) -> Array:
     return z
 
 
+def replaced(operator: Any, params: dict[str, Any]) -> Any:
+    """The operator, a dataclass, with other fields; TypeError for a name that is none of them."""
+    known = [field.name for field in dataclasses.fields(operator)]
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise TypeError(f"{type(operator).__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known)}.")
+    return dataclasses.replace(operator, **params)
+
+
 def pair_of(z: Array, dy: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """`z` and `dy` as states of one batch."""
     z, dy = batch_of("z", z, shape), batch_of("dy", dy, shape)

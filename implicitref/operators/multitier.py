@@ -25,7 +25,7 @@ from ..errors import HypothesisError, ShapeError
 from . import cascade
 from .conv import kernel_of, size_of
 from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient
-from .linear import batch_of, inverse, pair_of
+from .linear import batch_of, inverse, pair_of, replaced
 from .scales import scale_of, square
 from .strided import StridedMap, alias_inverse, divided, stride_of
 
@@ -99,11 +99,8 @@ class MonotoneMultiTier:
 
     def replace(self, **params: Any) -> MonotoneMultiTier:
         """The same operator with other parameters."""
-        known = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(params) - set(known))
-        if unknown:
-            raise TypeError(f"MonotoneMultiTier has no parameter {', '.join(unknown)}; it has {', '.join(known)}.")
-        return dataclasses.replace(self, **params)
+        other: MonotoneMultiTier = replaced(self, params)
+        return other
 
     @property
     def shapes(self) -> list[Shape]:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 
 import pytest
+from planted import check_noticed
 
 from implicitref import claims
 from implicitref import fixed_point as fp
@@ -195,10 +196,4 @@ CONTROLS = [
 
 @pytest.mark.parametrize(("plant", "claim"), CONTROLS, ids=[f"{p.__name__}-{c}" for p, c in CONTROLS])
 def test_a_planted_bug_is_noticed(plant, claim, monkeypatch):
-    entry = claims.load()[claim]
-    assert run.check(entry, 0, 0.1).state == "as registered"
-    plant(monkeypatch)
-    outcome = run.check(entry, 0, 0.1)
-    assert outcome.message == "", "it has to be a verdict that fails, not a crash"
-    assert outcome.state == "disagrees"
-    assert any(not v.as_registered for v in outcome.verdicts)
+    check_noticed(run, plant, claim, monkeypatch)
