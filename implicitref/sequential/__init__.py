@@ -1,0 +1,17 @@
+r"""Sequential greedy training of implicit models (GREEDY): block-triangular models, Algorithms 1 and 2, Theorems 2, 3.
+
+=====================  ==================  ==========================================================
+GREEDY                 here
+=====================  ==================  ==========================================================
+U (p, m), u            x                   the data, (batch, p): a row a sample
+X (n, m), x            z                   the features, (batch, n), last block first as in the paper
+Y, Y-hat (q, m)        y                   targets, predictions, (batch, q)
+A, B, C                A, B, C             the same matrices
+n, L, n_i              order, n_blocks, sizes
+gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
+=====================  ==================  ==========================================================
+"""
+
+from .model import Block, BlockTriangularModel, partition
+
+__all__ = ["Block", "BlockTriangularModel", "partition"]
