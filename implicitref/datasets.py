@@ -1,4 +1,5 @@
-"""Data sets: scikit-learn's embedded digits, npz and IDX files, CIFAR-10 and SVHN, MNIST and Fashion-MNIST."""
+"""Data sets: scikit-learn's embedded digits, npz and IDX files, CIFAR-10 and SVHN, MNIST and Fashion-MNIST; and the
+interpolation tasks of GREEDY section V-A."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ import pickle
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from .errors import HypothesisError, ShapeError
 from .training.archives import DEFLATE_LIMIT, read_npz
 
-__all__ = ["Dataset", "digits", "load"]
+__all__ = ["TASKS", "Dataset", "Interpolation", "damped_cosine", "damped_sawtooth", "digits", "interpolation", "load"]
 
 FIELDS = ("x_train", "y_train", "x_test", "y_test")
 OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
@@ -344,3 +345,73 @@ def _openml(name: str) -> Dataset:
     images = images.reshape(-1, side, side)
     parts = images[:60000], labels[:60000], images[60000:], labels[60000:]
     return _dataset(name, dict(zip(FIELDS, parts, strict=True)))
+
+
+# ------------------------------------------------------------------------------------------------
+# interpolation of a function of one variable from noisy samples
+
+
+def damped_cosine(u: np.ndarray) -> np.ndarray:
+    r"""``f_1(u) = 5 cos(pi u) exp(-|u|/2)`` [GREEDY-Eq14].
+
+    The paper calls it smooth: it is, but for a kink at 0, where the slope is 2.5 on the left and -2.5 on the right.
+
+    Examples
+    --------
+    >>> damped_cosine(np.array([0.0, 0.5, 1.0])).round(4)
+    array([ 5.    ,  0.    , -3.0327])
+    """
+    return np.asarray(5 * np.cos(np.pi * u) * np.exp(-np.abs(u) / 2))
+
+
+def damped_sawtooth(u: np.ndarray) -> np.ndarray:
+    r"""``f_2(u) = 5 s(u) exp(-|u|/2)`` with the sawtooth ``s(u) = 2 (u/2 - floor(u/2)) - 1``.
+
+    Of period 2 as the cosine of `damped_cosine`; s rises from -1 to 1 and jumps back at even u. The paper says "the
+    product of a sawtooth waveform and a decaying exponential" and no more; amplitude, period and decay are here those
+    of its f_1.
+
+    Examples
+    --------
+    >>> damped_sawtooth(np.array([-1e-9, 0.0, 1.0, 1.5])).round(4)
+    array([ 5.    , -5.    ,  0.    ,  1.1809])
+    """
+    sawtooth = 2 * (u / 2 - np.floor(u / 2)) - 1
+    return np.asarray(5 * sawtooth * np.exp(-np.abs(u) / 2))
+
+
+TASKS = {"smooth": damped_cosine, "nonsmooth": damped_sawtooth}
+
+
+class Interpolation(NamedTuple):
+    """Noisy samples of a function of one variable, (500, 1) each, and the function itself on a grid, (1000, 1)."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def interpolation(task: str, random_state: int | np.random.Generator) -> Interpolation:
+    r"""One resampling of an interpolation task of GREEDY section V-A.
+
+    500 inputs ``u ~ U(-5, 5)`` with ``y ~ U(f(u) - 1, f(u) + 1)``; tested against f itself at 1000 uniformly spaced
+    points of [-5, 5]. No constant is among the inputs: a ReLU model needs one [GREEDY-SecV-bias].
+
+    Parameters
+    ----------
+    task : {"smooth", "nonsmooth"}
+        `damped_cosine` or `damped_sawtooth`.
+    random_state : int >= 0 or numpy Generator
+
+    Examples
+    --------
+    >>> task = interpolation("smooth", 0)
+    >>> task.x_train.shape, task.x_test.shape, float(np.abs(task.y_train - damped_cosine(task.x_train)).max()) < 1
+    ((500, 1), (1000, 1), True)
+    """
+    if task not in TASKS:
+        raise HypothesisError(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
+    rng, f = np.random.default_rng(random_state), TASKS[task]
+    u, grid = rng.uniform(-5, 5, size=(500, 1)), np.linspace(-5, 5, 1000)[:, None]
+    return Interpolation(u, rng.uniform(f(u) - 1, f(u) + 1), grid, f(grid))

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import scipy.signal
+import scipy.stats
 from oracles import assert_close
 
 from implicitref import datasets, errors
@@ -346,3 +348,53 @@ def test_mnist_has_its_customary_moments():
     assert (data.mean, data.std) == (0.1307, 0.3081)
     assert data.x_train.shape == (60_000, 784)
     assert data.classes == 10
+
+
+# ------------------------------------------------------------------------------------------------
+# interpolation tasks
+
+
+@pytest.mark.claim("GREEDY-Eq14")
+def test_the_smooth_function_has_a_kink_at_zero():
+    u, h = np.linspace(-5, 5, 41), 1e-6
+    desired = 5 * np.real(np.exp(1j * np.pi * u)) * np.sqrt(np.exp(-np.abs(u)))
+    assert_close(datasets.damped_cosine(u), desired, scale=1.0, tol=1e-14)
+    slopes = [float(datasets.damped_cosine(np.float64(s * h)) - 5) / (s * h) for s in (-1, 1)]
+    assert_close(np.array(slopes), np.array([2.5, -2.5]), scale=1.0, tol=1e-4)
+
+
+def test_the_nonsmooth_function_is_the_customary_sawtooth_times_the_same_decay():
+    u = np.random.default_rng(0).uniform(-5, 5, 200)  # away from the jumps, where rounding decides the side
+    desired = 5 * scipy.signal.sawtooth(np.pi * u) * np.exp(-np.abs(u) / 2)
+    assert_close(datasets.damped_sawtooth(u), desired, scale=5.0, tol=1e-13)
+    for jump in (-4.0, -2.0, 0.0, 2.0, 4.0):
+        assert_close(
+            float(datasets.damped_sawtooth(np.float64(jump - 1e-9)) - datasets.damped_sawtooth(np.float64(jump))),
+            10 * np.exp(-abs(jump) / 2),
+            scale=10.0,
+            tol=1e-7,
+        )
+
+
+@pytest.mark.parametrize("task", datasets.TASKS)
+def test_samples_scatter_uniformly_about_the_function(task):
+    f = datasets.TASKS[task]
+    drawn = [datasets.interpolation(task, seed) for seed in range(10)]
+    u, y = (np.concatenate([getattr(d, name) for d in drawn]) for name in ("x_train", "y_train"))
+    for values, low, high in ((u, -5, 5), (y - f(u), -1, 1)):
+        assert scipy.stats.kstest(values[:, 0], "uniform", args=(low, high - low)).pvalue > 1e-3
+    assert np.array_equal(drawn[0].x_test, drawn[1].x_test)
+    assert np.array_equal(drawn[0].y_test, f(drawn[0].x_test))
+    assert_close(np.diff(drawn[0].x_test, axis=0), np.full((999, 1), 10 / 999), scale=1.0, tol=1e-14)
+    assert drawn[0].x_test[0, 0] == -5
+
+
+def test_a_resampling_is_that_of_its_seed():
+    a, b, c = (datasets.interpolation("smooth", seed) for seed in (3, np.random.default_rng(3), 4))
+    assert np.array_equal(a.y_train, b.y_train)
+    assert not np.array_equal(a.y_train, c.y_train)
+
+
+def test_unknown_tasks_list_the_known_ones():
+    with pytest.raises(errors.HypothesisError, match="smooth, nonsmooth; got 'rough'"):
+        datasets.interpolation("rough", 0)
