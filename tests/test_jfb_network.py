@@ -59,8 +59,8 @@ def conv(x, arrays, name, padding):
     return np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2) + bias[:, None, None]
 
 
-def leaky(x):
-    return np.where(x > 0, x, 0.1 * x)
+def leaky(x, slope=0.1):
+    return np.where(x > 0, x, slope * x)
 
 
 def bn(x, arrays, name, training):
@@ -84,7 +84,7 @@ def operator(z, v, arrays, gamma, training):
     w, i = z + v, 0
     while f"latent_convs.{i}.0.weight" in arrays:
         inner = leaky(conv(w, arrays, f"latent_convs.{i}.0", 1))
-        w = w + leaky(conv(inner, arrays, f"latent_convs.{i}.3", 1))
+        w = w + leaky(leaky(conv(inner, arrays, f"latent_convs.{i}.3", 1)))
         w = bn(w, arrays, f"lat_batch_norm.{i}", training) if f"lat_batch_norm.{i}.running_mean" in arrays else w
         i += 1
     return gamma * w

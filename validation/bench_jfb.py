@@ -49,14 +49,14 @@ def torch_step(network: Any, x: np.ndarray, labels: np.ndarray, iterations: int)
         affine = arrays.get(f"{name}.weight"), arrays.get(f"{name}.bias")
         return functional.batch_norm(u, *moments, *affine, training=True)
 
-    def leaky(u: Any) -> Any:
-        return functional.leaky_relu(u, 0.1)
+    def leaky(u: Any, slope: float = 0.1) -> Any:
+        return functional.leaky_relu(u, slope)
 
     def apply(z: Any, v: Any) -> Any:
         w = z + v
         for i in range(2):
             inner = leaky(conv(w, f"latent_convs.{i}.0"))
-            w = norm(w + leaky(conv(inner, f"latent_convs.{i}.3")), f"lat_batch_norm.{i}")
+            w = norm(w + leaky(conv(inner, f"latent_convs.{i}.3"), 0.01), f"lat_batch_norm.{i}")
         return 0.5 * w
 
     def step() -> float:

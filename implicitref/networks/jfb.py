@@ -402,8 +402,8 @@ def assemble(
 ) -> FixedPointNetwork:
     r"""The network on MNIST from arrays by name: two convolutions as Q, residual blocks as R, one convolution as S.
 
-    ``w_0 = z + v``, ``w_i = BN_i(w_(i-1) + leaky(conv(leaky(conv(w_(i-1))))))``, ``R = gamma w_blocks``, without BN_i
-    where `arrays` has none.
+    ``w_0 = z + v``, ``w_i = BN_i(w_(i-1) + leaky(leaky(conv(leaky(conv(w_(i-1)))))))``, ``R = gamma w_blocks``, without
+    BN_i where `arrays` has none.
     """
     act = Activate(leaky_relu(slope))
 
@@ -419,8 +419,7 @@ def assemble(
     latent: dict[str, Layer] = {}
     for i in range(blocks):
         name = f"latent_convs.{i}"
-        body = Sequential({"0": conv(f"{name}.0"), "1": act, "3": conv(f"{name}.3"), "4": act})
-        latent[name] = residual(body)
+        latent[name] = double_convolution(conv(f"{name}.0"), conv(f"{name}.3"), slope)
         if f"lat_batch_norm.{i}.running_mean" in arrays:
             latent[f"lat_batch_norm.{i}"] = bn(f"lat_batch_norm.{i}")
     readout: dict[str, Layer] = {
@@ -434,6 +433,12 @@ def assemble(
     return FixedPointNetwork(
         Sequential(features), Sequential({**latent, "gamma": Scale(gamma)}), Sequential(readout), image, state
     )
+
+
+def double_convolution(first: Conv2d, second: Conv2d, slope: float) -> Sum:
+    """``w + leaky(leaky(conv(leaky(conv w))))``, the last two as one leaky relu with the slope squared."""
+    body = {"0": first, "1": Activate(leaky_relu(slope)), "3": second, "4": Activate(leaky_relu(slope**2))}
+    return residual(Sequential(body))
 
 
 def jfb_network(arrays: Mapping[str, Array]) -> FixedPointNetwork:

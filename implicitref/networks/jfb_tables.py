@@ -29,9 +29,8 @@ from ..layers import (
     Scale,
     Sequential,
     basic_block,
-    residual,
 )
-from .jfb import POOL, FixedPointNetwork, assemble
+from .jfb import POOL, FixedPointNetwork, assemble, double_convolution
 
 __all__ = ["jfb_mnist", "jfb_svhn"]
 
@@ -128,8 +127,7 @@ def jfb_svhn(
     for i, (c, out, stride) in enumerate(zip((widths[0], *widths), widths, (1, 2, 2), strict=False), 1):
         first, second = conv(out, c, stride, bias=False), conv(out, out, bias=False)
         features[f"block{i}"] = basic_block(first, bn(out), second, bn(out), leaky_relu(SLOPE))
-    body = Sequential({"0": conv(latent, latent), "1": act, "3": conv(latent, latent), "4": act})
-    hidden: dict[str, Layer] = {"latent_convs.0": residual(body)}
+    hidden: dict[str, Layer] = {"latent_convs.0": double_convolution(conv(latent, latent), conv(latent, latent), SLOPE)}
     if batch_norm:
         hidden["lat_batch_norm.0"] = bn(latent, affine=False)
     height, width = image[1] // 4, image[2] // 4
