@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..errors import HypothesisError
 
-__all__ = ["DEFLATE_LIMIT", "read_npz", "unwritable", "write_atomically"]
+__all__ = ["DEFLATE_LIMIT", "read_header", "read_npz", "unwritable", "write_atomically"]
 
 DEFLATE_LIMIT = 1032  # no deflate stream expands further, so a larger declared size is a lie
 
@@ -79,6 +80,27 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         raise ValueError(f"npy version {version} is not supported")
     shape, _, dtype = readers[version](member)
     return shape, dtype, member.tell()
+
+
+def read_header(path: Path, text: np.ndarray | None, schema: str, version: int) -> dict[str, Any]:
+    """The JSON object in the array `text` of the checkpoint `path`, of this schema and version.
+
+    Raises
+    ------
+    HypothesisError
+    """
+    try:
+        header = json.loads(str(text)) if text is not None and text.ndim == 0 and text.dtype.kind == "U" else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or header.get("schema") != schema:
+        raise HypothesisError(f"{path} is no checkpoint of implicitref: it has no header with schema {schema!r}.")
+    if header.get("version") != version:
+        raise HypothesisError(
+            f"{path} has checkpoint version {header.get('version')!r}, written by implicitref {header.get('package')}; "
+            f"this package reads version {version}. Install the version that wrote it."
+        )
+    return header
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..arrays import like, to_numpy
 from ..errors import HypothesisError
 from ..networks import FixedPointNetwork, MonNetwork
-from .archives import read_npz, write_atomically
+from .archives import read_header, read_npz, write_atomically
 from .loop import Record, State, Step
 from .optimisers import AdamState
 
@@ -94,17 +94,7 @@ def _model(network: Network) -> dict[str, Any]:
 
 
 def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
-    try:
-        header = json.loads(str(text)) if text is not None and text.ndim == 0 and text.dtype.kind == "U" else None
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-        raise HypothesisError(f"{path} is no checkpoint of implicitref: it has no header with schema {SCHEMA!r}.")
-    if header.get("version") != VERSION:
-        raise HypothesisError(
-            f"{path} has checkpoint version {header.get('version')!r}, written by implicitref {header.get('package')}; "
-            f"this package reads version {VERSION}. Install the version that wrote it."
-        )
+    header = read_header(path, text, SCHEMA, VERSION)
     missing = [name for name in ("model", "config", "steps", "rng", "history", "epoch") if name not in header]
     if missing:
         raise HypothesisError(f"{path}: the header lacks {', '.join(missing)}.")
