@@ -8,7 +8,7 @@ from .errors import ConvergenceError, HypothesisError, ShapeError
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("claims", "datasets", "fixed_point", "layers", "networks", "training")
+_ON_DEMAND = ("claims", "datasets", "fixed_point", "layers", "networks", "plotting", "sequential", "training")
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -36,6 +36,8 @@ __all__ = [
     "mon",
     "networks",
     "operators",
+    "plotting",
+    "sequential",
     "splitting",
     "training",
 ]

@@ -12,6 +12,21 @@ gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
 =====================  ==================  ==========================================================
 """
 
+from . import counts
+from .conversions import feed_forward, from_implicit
 from .model import Block, BlockTriangularModel, partition
+from .theorems import SelfLoopModel, add_self_loops, remove_self_loops, remove_self_loops_vjp, with_self_loops
 
-__all__ = ["Block", "BlockTriangularModel", "partition"]
+__all__ = [
+    "Block",
+    "BlockTriangularModel",
+    "SelfLoopModel",
+    "add_self_loops",
+    "counts",
+    "feed_forward",
+    "from_implicit",
+    "partition",
+    "remove_self_loops",
+    "remove_self_loops_vjp",
+    "with_self_loops",
+]

@@ -2,7 +2,7 @@ r"""Strictly block upper triangular implicit models: features by substitution, t
 
 Everything that has one row or column a state is in the order of the paper, **last block first**:
 
-    z = [z_L, ..., z_2, z_1],   A = [[0, A_L,L-1, ..., A_L1], ..., [0, ..., 0, A_21], [0, ..., 0]],   C = [C_L, ..., C_1],
+    z = [z_L, ..., z_1],   A = [[0, A_L,L-1, ..., A_L1], ..., [0, ..., 0, A_21], [0, ..., 0]],   C = [C_L, ..., C_1],
 
 so that ``z = phi(A z + B x)`` and ``y = C z`` are read off the arrays as they stand. ``sizes = (n_1, ..., n_L)`` and
 lists of blocks are in the order of computation, block 1 first.
