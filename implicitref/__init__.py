@@ -8,7 +8,17 @@ from .errors import ConvergenceError, HypothesisError, ShapeError
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("claims", "datasets", "fixed_point", "layers", "networks", "plotting", "sequential", "training")
+_ON_DEMAND = (
+    "claims",
+    "datasets",
+    "fixed_point",
+    "layers",
+    "networks",
+    "plotting",
+    "sequential",
+    "training",
+    "well_posed",
+)
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -40,4 +50,5 @@ __all__ = [
     "sequential",
     "splitting",
     "training",
+    "well_posed",
 ]
