@@ -55,7 +55,7 @@ def state_dict(network, gamma):
 def conv(x, arrays, name, padding):
     weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(2, 3))
     return np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2) + bias[:, None, None]
 
 
@@ -268,6 +268,45 @@ def test_counts_of_the_svhn_network():
         network = networks.jfb_svhn(np.random.default_rng(0), batch_norm=batch_norm)
         assert sum(p.size for p in network.params.values()) == 163_744 - 256
         assert network.state == (64, 8, 8)
+
+
+@pytest.mark.claim("JFB-Tab1")
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_counts_of_the_cifar10_network(batch_norm):
+    network = networks.jfb_cifar10(np.random.default_rng(0), batch_norm=batch_norm)
+    # 7 x 7 from colours to 35 channels, 32 + 5 double convolutions, one with stride 2, 25 x 35 features to 10 classes
+    convolution = 35 * 35 * 9 + 35
+    count = 35 * 3 * 49 + 35 + 2 * (32 + 5) * convolution + convolution + 10 * 25 * 35
+    for params in (network.params, network.explicit.params):
+        assert sum(p.size for p in params.values()) == count == 843_430
+    assert network.state == (35, 10, 10)
+    assert any(name.startswith("latent_batch") for name in network.buffers) == batch_norm
+
+
+def test_the_cifar10_network_is_that_of_its_authors_with_the_state_times_gamma():
+    # u = R(u, v), w = v + gamma u, then w := BN(leaky(w + conv(leaky(conv w)))) block after block; S reads u
+    network = networks.jfb_cifar10(np.random.default_rng(5), channels=3, depth=1, blocks=2, gamma=0.3, dtype=np.float64)
+    network = randomised(network)
+    a, x, u = {**network.params, **network.buffers}, np.random.default_rng(6).normal(size=(2, 3, 32, 32)), 0.0
+
+    def block(w, name, i):
+        inner = leaky(conv(w, a, f"{name}_convs.{i}.0", 1))
+        return bn(leaky(w + conv(inner, a, f"{name}_convs.{i}.3", 1)), a, f"{name}_batch_norm.{i}", False)
+
+    replicated = np.pad(
+        np.pad(x, ((0, 0), (0, 0), (4, 4), (4, 4)), constant_values=0.449), ((0, 0), (0, 0), (3, 3), (3, 3)), "edge"
+    )
+    w = leaky(conv(replicated, a, "conv_d", 0))
+    for i in range(2):
+        w = block(w, "data", i)
+        w = w.reshape(2, 3, w.shape[2] // 2, 2, w.shape[3] // 2, 2).mean(axis=(3, 5))
+    assert_close(network.data_map(x), w, scale=size(w), tol=1e-12)
+    z = 0 * w
+    for _ in range(3):
+        z, u = network.latent(z, w), block(block(w + 0.3 * u, "latent", 0), "latent", 1)
+        assert_close(z, 0.3 * u, scale=size(u), tol=1e-12)
+    logits = leaky(conv(u, a, "conv_y", 1)[:, :, ::2, ::2]).reshape(2, -1) @ a["fc_y.weight"].T
+    assert_close(network.S(z), logits, scale=size(logits), tol=1e-12)
 
 
 @pytest.mark.claim("JFB-Eq13")

@@ -17,6 +17,7 @@ from ..arrays import Array, checked, from_numpy, namespace, norm, positive, to_n
 from ..errors import HypothesisError
 
 __all__ = [
+    "clipped",
     "coercivity",
     "conditioning",
     "corollary_radius",
@@ -141,6 +142,23 @@ def rescaled(weight: Array, measured: float, gamma: float) -> Array:
     (array([[0.9]]), array([[0.5]]))
     """
     return weight * min(1.0, _factor(gamma) / positive("measured", measured))
+
+
+def clipped(W: Array, bound: float = 1.0) -> Array:
+    """The matrix nearest to W (in the Frobenius norm) with ``||W||_2 <= bound``: singular values cut off there.
+
+    How the first version of the paper keeps T contractive while it trains [FPN-Asm2.1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> clipped(np.diag([3.0, 0.5]))
+    array([[1. , 0. ],
+           [0. , 0.5]])
+    """
+    xp, bound = namespace(W), positive("bound", bound)
+    U, s, Vt = xp.linalg.svd(checked("W", W, 2), full_matrices=False)
+    return W if float(s[0]) <= bound else (U * xp.where(s > bound, xp.ones_like(s) * bound, s)) @ Vt
 
 
 # ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from .pool import (
     max_pool,
     max_pool_vjp,
 )
-from .rearrange import dropout, dropout_vjp, flatten, flatten_vjp, shortcut, shortcut_vjp
+from .rearrange import dropout, dropout_vjp, flatten, flatten_vjp, pad, pad_vjp, shortcut, shortcut_vjp
 from .records import (
     Activate,
     Affine,
@@ -24,6 +24,7 @@ from .records import (
     Layer,
     Linearized,
     MaxPool,
+    Pad,
     Pull,
     Scale,
     Sequential,
@@ -45,6 +46,7 @@ __all__ = [
     "Layer",
     "Linearized",
     "MaxPool",
+    "Pad",
     "Pull",
     "Scale",
     "Sequential",
@@ -71,6 +73,8 @@ __all__ = [
     "global_average_pool_vjp",
     "max_pool",
     "max_pool_vjp",
+    "pad",
+    "pad_vjp",
     "residual",
     "running_moments",
     "shortcut",

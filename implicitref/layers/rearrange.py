@@ -1,14 +1,14 @@
-r"""Layers that only scale, drop or move entries: dropout, flatten, the zero-padded shortcut of a residual block."""
+r"""Layers that only scale, drop or move entries: dropout, flatten, padding, the shortcut of a residual block."""
 
 from __future__ import annotations
 
 import math
 
-from ..arrays import Array, as_number, namespace
+from ..arrays import Array, as_number, namespace, zeros
 from ..errors import HypothesisError
 from .windows import Pair, batch_first, batch_last, floating, images, pair, same_shape, shifted, spread
 
-__all__ = ["dropout", "dropout_vjp", "flatten", "flatten_vjp", "shortcut", "shortcut_vjp"]
+__all__ = ["dropout", "dropout_vjp", "flatten", "flatten_vjp", "pad", "pad_vjp", "shortcut", "shortcut_vjp"]
 
 
 def dropout(x: Array, mask: Array, rate: float) -> Array:
@@ -60,6 +60,40 @@ def flatten_vjp(shape: tuple[int, ...], dy: Array) -> Array:
     """Gradient of ``<dy, flatten(x)>`` with respect to x of `shape`."""
     # a renaming of the entries: its transpose is its inverse
     return namespace(dy).reshape(same_shape("dy", dy, (shape[0], math.prod(shape[1:]))), shape)
+
+
+def pad(x: Array, width: int | Pair, value: float = 0.0) -> Array:
+    r"""Rows and columns of `value` on every side: (batch, c, h, w) to (batch, c, h + 2 p, w + 2 q).
+
+    Parameters
+    ----------
+    x : array (batch, c, h, w)
+    width : int or (int, int)
+        p and q, >= 0.
+    value : float
+
+    Raises
+    ------
+    TypeError, ShapeError, HypothesisError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pad(np.ones((1, 1, 1, 1)), (0, 1), 0.5)
+    array([[[[0.5, 1. , 0.5]]]])
+    """
+    u = batch_last(images("x", x))
+    for axis, p in zip((1, 2), pair("width", width, 0), strict=True):
+        border = zeros((*u.shape[:axis], p, *u.shape[axis + 1 :]), u) + value
+        u = namespace(u).concat([border, u, border], axis=axis)
+    return batch_first(u)
+
+
+def pad_vjp(dy: Array, width: int | Pair) -> Array:
+    """Gradient of ``<dy, pad(x)>`` with respect to x."""
+    # what is put around x does not depend on it: padding's transpose cuts
+    p, q = pair("width", width, 0)
+    return images("dy", dy)[:, :, p : dy.shape[2] - p, q : dy.shape[3] - q]
 
 
 def shortcut(x: Array, stride: int | Pair = 1, channels: Pair = (0, 0)) -> Array:

@@ -29,6 +29,7 @@ __all__ = [
     "Layer",
     "Linearized",
     "MaxPool",
+    "Pad",
     "Scale",
     "Sequential",
     "Shortcut",
@@ -375,14 +376,18 @@ class Scale:
     replace, __call__ = _replace, _value
 
     def __post_init__(self) -> None:
-        number = as_number(self.factor)
-        if number is None or number - number != 0:
-            raise HypothesisError(f"factor must be a finite number; got {self.factor!r}.")
-        _set(self, factor=number)
+        _set(self, factor=_finite("factor", self.factor))
 
     def linearize(self, x: Array, *, training: bool = False) -> Linearized:
         """The value and its adjoint; both modes are the same."""
         return _without_params(self.factor * floating("x", x), lambda dy: self.factor * dy)
+
+
+def _finite(name: str, value: Any) -> float:
+    number = as_number(value)
+    if number is None or number - number != 0:
+        raise HypothesisError(f"{name} must be a finite number; got {value!r}.")
+    return number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -509,6 +514,30 @@ class Dropout:
         return _without_params(
             rearrange.dropout(x, mask, self.rate), lambda dy: rearrange.dropout_vjp(mask, self.rate, dy)
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pad:
+    """`pad` with its width and value: around an image that is constant there, replication does the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Pad(7, 0.449)(np.ones((1, 3, 32, 32))).shape
+    (1, 3, 46, 46)
+    """
+
+    width: int | Pair
+    value: float = 0.0
+    params, buffers, names = property(_params), property(_buffers), property(_names)
+    replace, __call__ = _replace, _value
+
+    def __post_init__(self) -> None:
+        _set(self, width=pair("width", self.width, 0), value=_finite("value", self.value))
+
+    def linearize(self, x: Array, *, training: bool = False) -> Linearized:
+        """The value and its adjoint; both modes are the same."""
+        return _without_params(rearrange.pad(x, self.width, self.value), lambda dy: rearrange.pad_vjp(dy, self.width))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ sought, and every gradient rule is applied to that state.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,8 +19,22 @@ from ..activations import leaky_relu
 from ..arrays import Array, as_number, checked, in_double, is_array, like, namespace, to_numpy
 from ..errors import ConvergenceError, HypothesisError, ShapeError
 from ..fixed_point import Jacobian, Rule, Solution, iterate, rule_named
-from ..layers import Activate, Affine, BatchNorm, Conv2d, Flatten, Layer, MaxPool, Scale, Sequential, Sum, residual
-from ..layers.conv import conv2d
+from ..fixed_point.theory import clipped, product_bound, spectral_norm
+from ..layers import (
+    Activate,
+    Affine,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Layer,
+    MaxPool,
+    Scale,
+    Sequential,
+    Sum,
+    affine,
+    conv2d,
+    residual,
+)
 from ..losses import cross_entropy
 
 __all__ = ["FixedPointNetwork", "LatentMap", "NetworkMap", "TrainingPass", "jfb_network", "tangent"]
@@ -47,8 +62,10 @@ class FixedPointNetwork:
     ----------
     Q, R, S : layers
         Images to features, latent space to itself, latent space to logits.
-    image, state : (channels, height, width)
-        Of one input, and of one latent state.
+    image, state : tuple of int
+        Shape of one input, (channels, height, width), and of one latent state.
+    bounded : names of matrices
+        Those of R that `projected` keeps at ``||W||_2 <= 1``.
 
     Examples
     --------
@@ -65,7 +82,8 @@ class FixedPointNetwork:
     R: Sequential
     S: Sequential
     image: tuple[int, int, int]
-    state: tuple[int, int, int]
+    state: tuple[int, ...]
+    bounded: tuple[str, ...] = ()
 
     @property
     def params(self) -> dict[str, Array]:
@@ -90,8 +108,12 @@ class FixedPointNetwork:
         return dataclasses.replace(self, **{p: getattr(self, p).replace(**own) for p, own in parts.items() if own})
 
     def projected(self, params: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The nearest parameters that the network may have: any."""
-        return params
+        """The nearest parameters that the network may have: any, but for the matrices that are `bounded`."""
+        return {name: clipped(p) if name in self.bounded else p for name, p in params.items()}
+
+    def following(self, x: Array) -> FixedPointNetwork:
+        """The same network with every array in the library and on the device of x."""
+        return self.replace(**{name: like(x, value) for name, value in {**self.params, **self.buffers}.items()})
 
     @property
     def layers(self) -> dict[str, tuple[str, ...]]:
@@ -243,8 +265,19 @@ def _capped(T: Any, v: Array, tol: float, max_iter: int) -> Solution:
 class LatentMap:
     """``T(z, v) = R(z + v)`` on features v; a fixed-point map in the sense of `implicitref.fixed_point.maps`."""
 
-    R: Layer
+    R: Sequential
     training: bool = False
+
+    @functools.cached_property
+    def gamma(self) -> float | None:
+        """A proven contraction factor, ``prod ||W||_2 |factor|``, of a chain of dense layers, activations and
+        scalings; None for another chain, or where the product is not below 1 [JFB-Asm2.1]."""
+        layers = self.R.layers.values()
+        if not all(isinstance(layer, (Affine, Activate, Scale)) for layer in layers):
+            return None
+        norms = (spectral_norm(layer.weight) for layer in layers if isinstance(layer, Affine))
+        bound = product_bound(*norms, *(abs(layer.factor) for layer in layers if isinstance(layer, Scale)))
+        return bound if bound < 1 else None
 
     def __call__(self, z: Array, v: Array) -> Array:
         """R(z + v)."""
@@ -359,8 +392,8 @@ class Batch(NamedTuple):
 def tangent(layer: Layer, x: Array, *, training: bool = False) -> tuple[Array, Callable[[Array], Array]]:
     """The value of a layer at x and its derivative ``u -> f'(x) u``, forward through the chain.
 
-    A convolution is its own derivative without its bias. The derivatives of the other layers of a latent space,
-    elementwise functions and batch norm in both modes, are symmetric, so that their adjoints serve.
+    A convolution or a dense layer is its own derivative without its bias. The derivatives of the other layers of a
+    latent space, elementwise functions and batch norm in both modes, are symmetric, so that their adjoints serve.
     """
     if isinstance(layer, Sequential):
         maps = []
@@ -374,6 +407,8 @@ def tangent(layer: Layer, x: Array, *, training: bool = False) -> tuple[Array, C
     if isinstance(layer, Conv2d):
         how: Any = {"stride": layer.stride, "padding": layer.padding, "padding_mode": layer.padding_mode}
         return layer(x), lambda u: conv2d(u, like(u, layer.weight), **how)
+    if isinstance(layer, Affine):
+        return layer(x), lambda u: affine(u, like(u, layer.weight))
     if not isinstance(layer, (Activate, BatchNorm, Scale)):
         raise HypothesisError(f"a latent space must be made of shape-keeping layers; got {type(layer).__name__}.")
     y, pull, _ = layer.linearize(x, training=training)
@@ -437,7 +472,12 @@ def assemble(
 
 def double_convolution(first: Conv2d, second: Conv2d, slope: float) -> Sum:
     """``w + leaky(leaky(conv(leaky(conv w))))``, the last two as one leaky relu with the slope squared."""
-    body = {"0": first, "1": Activate(leaky_relu(slope)), "3": second, "4": Activate(leaky_relu(slope**2))}
+    body: dict[str, Layer] = {
+        "0": first,
+        "1": Activate(leaky_relu(slope)),
+        "3": second,
+        "4": Activate(leaky_relu(slope**2)),
+    }
     return residual(Sequential(body))
 
 

@@ -103,6 +103,8 @@ CASES = {
     "dropout": Case(L.Dropout(0.4, (draw(*IMAGES) > 0) * 1.0), IMAGES, training=True, linear=True),
     "dropout, evaluation": Case(L.Dropout(0.4), IMAGES, linear=True),
     "flatten": Case(L.Flatten(), IMAGES, linear=True),
+    "pad": Case(L.Pad((1, 2)), IMAGES, linear=True),
+    "pad by a value": Case(L.Pad((2, 0), 0.449), IMAGES),
     "shortcut": Case(L.Shortcut(2, (1, 2)), IMAGES, linear=True),
     "residual": Case(L.residual(kernel_of(3, 3, 3, 3, padding=1)), IMAGES),
     "basic block, training": Case(block(), IMAGES, training=True),
@@ -176,6 +178,9 @@ def by_torch(layer: Any, x: Any, params: dict[str, Any], training: bool, statist
             return x * torch.tensor(layer.mask.copy()) / (1 - layer.rate) if training else x
         case L.Flatten():
             return torch.flatten(x, 1)
+        case L.Pad():
+            (ph, pw) = layer.width
+            return F.pad(x, (pw, pw, ph, ph), value=layer.value)
         case L.Shortcut():
             (sh, sw), (before, after) = layer.stride, layer.channels
             return F.pad(x[:, :, ::sh, ::sw], (0, 0, 0, 0, before, after))
