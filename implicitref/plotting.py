@@ -53,15 +53,16 @@ class ModelGraphDisplay:
 
     def plot(self, ax: Any = None) -> ModelGraphDisplay:
         """Draw on matplotlib axes, on a new figure by default."""
-        self.ax_ = _axes(ax, (1.6 + 1.3 * len(self.sizes), 4.2))
+        reach = len(self.sizes)  # of the longest arcs, which rise by a fifth of it
+        inch = min(1.2, 14 / (reach + 2))
+        self.ax_ = _axes(ax, (inch * (reach + 2), inch * (0.4 * reach + 1)))
         self.figure_ = self.ax_.figure
         strongest = {k: max(e.strength for e in self.edges if self.kind(e) == k) for k in map(self.kind, self.edges)}
         for edge in self.edges:
             self._arrow(edge, edge.strength / strongest[self.kind(edge)])
         for place, label in enumerate(["x", *(f"$z_{{{i}}}$\n{n}" for i, n in enumerate(self.sizes, 1)), "y"]):
             self._node(place, label)
-        reach = len(self.sizes) + 1
-        self.ax_.set(xlim=(-0.5, reach + 0.5), ylim=(-0.24 * reach - 0.3, 0.2 * reach + 0.3), aspect="equal")
+        self.ax_.set(xlim=(-0.5, reach + 1.5), ylim=(-0.2 * reach - 0.5, 0.2 * reach + 0.5), aspect="equal")
         self.ax_.set_axis_off()
         return self
 
@@ -86,7 +87,12 @@ class ModelGraphDisplay:
 
     def _node(self, place: int, label: str) -> None:
         kind = {0: "input", len(self.sizes) + 1: "output"}.get(place, "blocks")
-        box = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": COLOURS[kind], "linewidth": 1.6}
+        box = {
+            "boxstyle": f"circle,pad={0.35 if kind == 'blocks' else 0.6}",
+            "facecolor": "white",
+            "edgecolor": COLOURS[kind],
+            "linewidth": 1.6,
+        }
         self.ax_.text(place, 0, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
 
 

@@ -103,9 +103,11 @@ class BlockTriangularModel:
     @classmethod
     def from_blocks(cls, blocks: Iterable[Block], activation: Activation = relu) -> BlockTriangularModel:
         """The model made of blocks 1, 2, ..., each fed by all before it."""
-        first, *others = blocks
-        A = zeros((first.B.shape[0],) * 2, first.B)
-        model = cls(A, first.B, first.C, (first.B.shape[0],), activation)
+        first, *others = [*blocks] or [None]
+        if first is None:
+            raise HypothesisError("a model needs at least one block; got none.")
+        n = checked("blocks[0].B", first.B, 2).shape[0]
+        model = cls(zeros((n, n), first.B), first.B, first.C, (n,), activation)
         return functools.reduce(cls.append, others, model)
 
     def append(self, block: Block) -> BlockTriangularModel:
