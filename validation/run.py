@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def main(namespace: Namespace) -> int:
     began = time.perf_counter()
     outcomes: list[Outcome] = []
     try:
-        with _one_thread():
+        with one_thread():
             for outcome in _with_progress(selected(only), seed, size):
                 outcomes.append(outcome)  # one by one: an interrupt keeps what is finished
     except KeyboardInterrupt:
@@ -91,7 +91,8 @@ def _paths(namespace: Namespace) -> dict[str, str]:
     return default | {kind: path for kind, path in given.items() if path is not None}
 
 
-def _one_thread() -> AbstractContextManager[Any]:
+def one_thread() -> AbstractContextManager[Any]:
+    """BLAS in one thread, where that can be asked for."""
     # small products: a second BLAS thread costs more than it gives, and changes the last digits
     try:
         from threadpoolctl import threadpool_limits
@@ -185,9 +186,9 @@ def _show(outcomes: list[Outcome], everything: bool) -> None:
         from rich.table import Table
         from rich.text import Text
     except ImportError:
-        return _plain(rows)
+        return plain([COLUMNS, *rows])
     if not sys.stdout.isatty():
-        return _plain(rows)
+        return plain([COLUMNS, *rows])
     console = Console()
     # what gives way first in a narrow terminal
     dropped = {"trials", "margin"} if console.width < 130 else set()
@@ -203,8 +204,9 @@ def _show(outcomes: list[Outcome], everything: bool) -> None:
     return None
 
 
-def _plain(rows: list[tuple[str, ...]]) -> None:
-    rows = [tuple(cell if len(cell) <= 72 else cell[:69] + "..." for cell in row) for row in [COLUMNS, *rows]]
+def plain(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of text, the header first."""
+    rows = [tuple(cell if len(cell) <= 72 else cell[:69] + "..." for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -293,13 +295,14 @@ def _overall(outcomes: list[Outcome]) -> str:
 
 
 def _claim(outcome: Outcome) -> dict[str, Any]:
-    verdicts = [_verdict(v) for v in outcome.verdicts]
+    verdicts = [verdict_entry(v) for v in outcome.verdicts]
     return dataclasses.asdict(outcome.claim) | {
         "state": outcome.state, "message": outcome.message, "verdicts": verdicts
     }  # fmt: skip
 
 
-def _verdict(v: Verdict) -> dict[str, Any]:
+def verdict_entry(v: Verdict) -> dict[str, Any]:
+    """A verdict as JSON can hold it."""
     fields = dataclasses.asdict(v) | {"margin": v.margin, "holds": v.holds, "as_registered": v.as_registered}
     # JSON has no NaN and no infinity
     return {k: x if not isinstance(x, float) or math.isfinite(x) else str(x) for k, x in fields.items()}
