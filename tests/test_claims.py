@@ -41,6 +41,9 @@ REQUIRED = {
     *("FPN-LemmaA.1", "FPN-LemmaA.2", "JFB-Tab1", "JFB-Tab2", "JFB-Fig5", "JFB-Fig6"),
     *("JFB-Sec1-mon-case", "NEW-cert-F1"),
     *("NEW-jfb-threshold", "NEW-jfb-batch", "NEW-jfb-relu-descent", "NEW-neumann-descent", "NEW-descent-constant"),
+    # block-triangular models of GREEDY
+    *("GREEDY-Asm3", "GREEDY-Eq5", "GREEDY-SecIII-feedforward", "GREEDY-SecIII-count", "GREEDY-SecIII-connections"),
+    *("GREEDY-Eq13", "GREEDY-Thm2", "GREEDY-Thm3", "GREEDY-Eq15"),
 }
 
 
