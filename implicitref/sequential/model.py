@@ -103,9 +103,10 @@ class BlockTriangularModel:
     @classmethod
     def from_blocks(cls, blocks: Iterable[Block], activation: Activation = relu) -> BlockTriangularModel:
         """The model made of blocks 1, 2, ..., each fed by all before it."""
-        first, *others = [*blocks] or [None]
-        if first is None:
+        given = list(blocks)
+        if not given:
             raise HypothesisError("a model needs at least one block; got none.")
+        first, *others = given
         n = checked("blocks[0].B", first.B, 2).shape[0]
         model = cls(zeros((n, n), first.B), first.B, first.C, (n,), activation)
         return functools.reduce(cls.append, others, model)
@@ -149,9 +150,9 @@ class BlockTriangularModel:
         """z = phi(A z + B x) by substitution, block after block: (batch, p) to (batch, n) [GREEDY-Eq5]."""
         x = self._checked_input(x)
         xp = namespace(x)
-        z = zeros((x.shape[0], 0), x)
-        for A, B, _ in self.blocks:
-            pre = z @ xp.matrix_transpose(A) + x @ xp.matrix_transpose(B)
+        injection, z = x @ xp.matrix_transpose(self.B), zeros((x.shape[0], 0), x)
+        for s in self.slices:
+            pre = z @ xp.matrix_transpose(self.A[s, s.stop :]) + injection[:, s]
             z = xp.concat([self.activation(pre), z], axis=1)
         return z
 
