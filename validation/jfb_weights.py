@@ -3,12 +3,14 @@ r"""A network that others trained, solved sample by sample, on the MNIST test im
     python validation/jfb_weights.py WEIGHTS.npz MNIST.npz [--count 10000]
 
 Accuracy, logits of an image alone, in its batch and in a permuted one; then, for a few images, ``||dT/du||_2``,
-spectral radius, coercivity, and the angle between Jacobian-free and implicit gradient [JFB-Asm2.1, JFB-Thm3.1].
+spectral radius, coercivity, kappa(M'M) with condition (15), and the angle between Jacobian-free and implicit gradient
+[JFB-Asm2.1, JFB-Thm3.1].
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 from typing import Any
@@ -74,39 +76,31 @@ def jacobian(network: Any, x: np.ndarray) -> dict[str, float]:
     }
 
 
+def conditioning(network: Any, x: np.ndarray, gamma: float) -> dict[str, Any]:
+    """kappa(M'M) of T's block of M at the fixed point of one image, dense, in float64, and condition (15) [JFB-Eq18].
+
+    M = dT/dtheta, (p, n), theta the parameters of Q and R: one adjoint for every entry of T, eigenvalues of M'M. gamma is
+    the factor that the network was built with; for the measured ||dT/du|| > 1 no kappa meets (15).
+    """
+    wide = x.astype(np.float64)
+    M = ir.fixed_point.theory.parameter_jacobian(network.T, network.solve(wide, tol=1e-8).z, wide)
+    low, high = np.linalg.eigvalsh(M.T @ M)[[0, -1]]
+    kappa = float(high / low)
+    return {
+        "shape_of_M": M.shape,
+        "kappa": kappa,
+        "eigenvalues": [float(low), float(high)],
+        "condition_15": kappa <= 1 / gamma,
+        "threshold": ir.fixed_point.theory.descent_threshold(gamma),
+    }
+
+
 def angle(network: Any, x: np.ndarray, labels: np.ndarray) -> float:
     """Degrees between the Jacobian-free and the implicit gradient of all parameters."""
     wide = x.astype(np.float64)
     grads = [network.gradients(wide, labels, rule, tol=1e-8)[0] for rule in ("jfb", "implicit")]
     p, q = (np.concatenate([g[name].ravel() for name in sorted(g)]) for g in grads)
     return math.degrees(math.acos(float(p @ q / np.linalg.norm(p) / np.linalg.norm(q))))
-
-
-def baseline(network: Any, x: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """Training-mode gradients of a batch by the papers' CG at an absolute 0.1, by a tight one and by jfb [JFB-Tab2].
-
-    Products with dT/du and its transpose, and angle in degrees and relative error against the implicit gradient.
-    """
-    implicit = ir.fixed_point.implicit
-    rules = {
-        "CG to 0.1": implicit("cgnr", tol=0.1, stop="absolute"),
-        "CG to 1e-3 of g": implicit("cgnr", tol=1e-3),
-        "jfb": ir.fixed_point.jfb,
-    }
-    wide = x.astype(np.float64)
-
-    def gradient(rule: Any) -> tuple[np.ndarray, int]:
-        found = network.training_pass(wide, labels, rule, tol=1e-8, max_iter=1000)
-        return np.concatenate([found.grads[name].ravel() for name in sorted(found.grads)]), found.products
-
-    exact, _ = gradient(implicit("anderson", tol=1e-8))
-    size, rows = float(np.linalg.norm(exact)), {}
-    for name, rule in rules.items():
-        p, products = gradient(rule)
-        cosine = float(p @ exact / np.linalg.norm(p)) / size
-        error = float(np.linalg.norm(p - exact)) / size
-        rows[name] = {"products": products, "angle_degrees": math.degrees(math.acos(min(1.0, cosine))), "error": error}
-    return rows
 
 
 def main() -> None:
@@ -121,8 +115,11 @@ def main() -> None:
     found: dict[str, Any] = {"accuracy": accuracy(network, x, labels), "logits_differ_by": batches(network, x)}
     found["right_after_applications"] = applications(network, x, labels)
     found["jacobian"] = [jacobian(network, x[i : i + 1]) for i in range(options.jacobians)]
+    gamma = next(layer.factor for layer in network.R.layers.values() if hasattr(layer, "factor"))
+    found["conditioning"] = conditioning(network, x[:1], gamma)
     found["angle_degrees"] = angle(network, x[:BATCH], labels[:BATCH])
-    found["gradients_in_training_mode"] = baseline(network, x[:BATCH], labels[:BATCH])
+    judged = importlib.import_module(f"{ir.claims.validation().__name__}.jfb_baseline").judged
+    found["gradients_in_training_mode"] = judged(network, x[:BATCH], labels[:BATCH])
     print(json.dumps(found, indent=2))
 
 
