@@ -79,8 +79,8 @@ def jacobian(network: Any, x: np.ndarray) -> dict[str, float]:
 def conditioning(network: Any, x: np.ndarray, gamma: float) -> dict[str, Any]:
     """kappa(M'M) of T's block of M at the fixed point of one image, dense, in float64, and condition (15) [JFB-Eq18].
 
-    M = dT/dtheta, (p, n), theta the parameters of Q and R: one adjoint for every entry of T, eigenvalues of M'M. gamma is
-    the factor that the network was built with; for the measured ||dT/du|| > 1 no kappa meets (15).
+    M = dT/dtheta, (p, n), theta the parameters of Q and R: one adjoint for every entry of T, eigenvalues of M'M. gamma
+    is the factor that the network was built with; for the measured ||dT/du|| > 1 no kappa meets (15).
     """
     wide = x.astype(np.float64)
     M = ir.fixed_point.theory.parameter_jacobian(network.T, network.solve(wide, tol=1e-8).z, wide)
