@@ -41,6 +41,10 @@ REQUIRED = {
     *("FPN-LemmaA.1", "FPN-LemmaA.2", "JFB-Tab1", "JFB-Tab2", "JFB-Fig5", "JFB-Fig6"),
     *("JFB-Sec1-mon-case", "NEW-cert-F1"),
     *("NEW-jfb-threshold", "NEW-jfb-batch", "NEW-jfb-relu-descent", "NEW-neumann-descent", "NEW-descent-constant"),
+    # GREEDY: well-posedness, the implicit model
+    *("GREEDY-Def1", "GREEDY-Def2", "GREEDY-Thm1", "GREEDY-Asm1", "GREEDY-Asm2", "GREEDY-Asm4", "GREEDY-Rem4"),
+    *(f"GREEDY-Eq{i}" for i in range(1, 5)),
+    *(f"GREEDY-Sec{name}" for name in ("I-perron", "II-norm", "II-relaxation")),
     # block-triangular models of GREEDY
     *("GREEDY-Asm3", "GREEDY-Eq5", "GREEDY-SecIII-feedforward", "GREEDY-SecIII-count", "GREEDY-SecIII-connections"),
     *("GREEDY-Eq13", "GREEDY-Thm2", "GREEDY-Thm3", "GREEDY-Eq15"),
