@@ -18,7 +18,7 @@ ROOT = Path(implicitref.__file__).parent
 # Each floor imports only from floors below it; inside a floor only what is written before it.
 FLOORS = [
     ["errors", "arrays"],
-    ["activations", "losses", "operators", "layers"],
+    ["activations", "losses", "optimisers", "operators", "layers"],
     ["splitting"],
     ["mon", "fixed_point", "well_posed", "sequential"],
     ["networks", "training"],

@@ -14,19 +14,39 @@ gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
 
 from . import counts
 from .conversions import feed_forward, from_implicit
+from .least_squares import least_squares, normal_residual
 from .model import Block, BlockTriangularModel, partition
+from .problem import Problem, Solved, value, value_and_gradients
+from .solvers import adam, alternating, alternation, lbfgs, variable_projection
 from .theorems import SelfLoopModel, add_self_loops, remove_self_loops, remove_self_loops_vjp, with_self_loops
+from .training import Record, augment, fit, greedy, memory
 
 __all__ = [
     "Block",
     "BlockTriangularModel",
+    "Problem",
+    "Record",
     "SelfLoopModel",
+    "Solved",
+    "adam",
     "add_self_loops",
+    "alternating",
+    "alternation",
+    "augment",
     "counts",
     "feed_forward",
+    "fit",
     "from_implicit",
+    "greedy",
+    "lbfgs",
+    "least_squares",
+    "memory",
+    "normal_residual",
     "partition",
     "remove_self_loops",
     "remove_self_loops_vjp",
+    "value",
+    "value_and_gradients",
+    "variable_projection",
     "with_self_loops",
 ]

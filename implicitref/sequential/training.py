@@ -1,0 +1,288 @@
+r"""Algorithm 1: one block after the other, each supervised directly, as a generator of models."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..activations import Activation, relu
+from ..arrays import Array, alongside, checked, from_numpy, is_array, namespace, to_numpy
+from ..errors import HypothesisError, ShapeError
+from .model import Block, BlockTriangularModel, check_activation, checked_sizes, partition
+from .problem import LOSSES, Problem, Solved, extended, unread, value
+from .solvers import SOLVERS, Solver, dead
+
+__all__ = ["Record", "augment", "fit", "greedy", "memory"]
+
+DEFAULTS = {"squared": "variable-projection", "cross-entropy": "adam"}
+TRIES = 3  # draws for a block in which units are off on every sample
+
+
+class Record(NamedTuple):
+    """What training one block did. Losses are (8) or (9) over the number of samples; `dead` units are always off."""
+
+    block: int
+    before: float
+    loss: float
+    dead: int
+    seconds: float
+
+
+def fit(
+    x: Array,
+    y: Array,
+    order: int,
+    n_blocks: int | Sequence[int],
+    *,
+    loss: str = "squared",
+    solver: str | Solver | None = None,
+    activation: Activation = relu,
+    random_state: int | np.random.Generator | None = None,
+) -> BlockTriangularModel:
+    r"""A block-triangular model trained by Algorithm 1: the last that `greedy` yields [GREEDY-Alg1].
+
+    Parameters
+    ----------
+    x : array (m, p)
+        As it is: without a constant column (`augment`) a ReLU model is positively homogeneous [GREEDY-SecV-bias].
+    y : array (m, q)
+        Targets; for the cross-entropy rows of the identity, or integer labels (m,).
+    order : int
+        n, the number of states.
+    n_blocks : int, or sequence of int
+        2 <= L <= n, or the sizes (n_1, ..., n_L) themselves [GREEDY-Rem3].
+    loss, solver, activation, random_state
+        As in `greedy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> model = fit(augment(x), np.abs(x), 4, 2, random_state=0)
+    >>> float(np.max(np.abs(model.predict(augment(x)) - np.abs(x)))) < 0.05
+    True
+    >>> [record.loss <= record.before for record in model.history]
+    [True, True]
+    """
+    sizes = _sizes(order, n_blocks)
+    models = greedy(x, y, sizes, loss=loss, solver=solver, activation=activation, random_state=random_state)
+    return functools.reduce(lambda _, model: model, models)
+
+
+def greedy(
+    x: Array,
+    y: Array,
+    sizes: Sequence[int],
+    *,
+    loss: str = "squared",
+    solver: str | Solver | None = None,
+    activation: Activation = relu,
+    random_state: int | np.random.Generator | None = None,
+    start: BlockTriangularModel | None = None,
+) -> Iterator[BlockTriangularModel]:
+    r"""Algorithm 1: block i on top of blocks 1, ..., i-1, which stay, with C optimised anew (6), (7) [GREEDY-Alg1].
+
+    The loss never rises from block to block: a block that would raise it is replaced by one that is always off.
+
+    Parameters
+    ----------
+    x, y : array (m, p), (m, q)
+    sizes : sequence of int
+        (n_1, ..., n_L).
+    loss : {"squared", "cross-entropy"}
+        Half the squared distance (8) or (9), per sample.
+    solver : {"variable-projection", "alternating", "l-bfgs", "adam", "adam-paper"} or callable, optional
+        What solves (7): a function of a `Problem` and random numbers. By default variable projection for the squared
+        loss, Adam for the cross-entropy.
+    random_state : int, numpy.random.Generator or None
+        An int gives the same model every time.
+    start : BlockTriangularModel, optional
+        One that an earlier run yielded: training goes on behind its last block and, with the same `random_state`, an
+        int, ends where the uninterrupted run does, bit for bit.
+
+    Yields
+    ------
+    BlockTriangularModel
+        After every block, with one more `Record` in its history, in the library of `x`.
+    """
+    x = checked("x", x, 2)
+    targets = _targets(y, x, loss)
+    sizes, chosen = checked_sizes(sizes), _solver(solver, loss)
+    check_activation(activation)
+    _check_start(start, sizes, x, activation)
+    return _greedy(x, targets, sizes, loss, chosen, activation, _seed(random_state), start)
+
+
+def _greedy(
+    x: Array,
+    targets: np.ndarray,
+    sizes: tuple[int, ...],
+    loss: str,
+    solver: Solver,
+    activation: Activation,
+    seed: int,
+    model: BlockTriangularModel | None,
+) -> Iterator[BlockTriangularModel]:
+    u, q = to_numpy(x), targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
+    C = np.zeros((q, 0), u.dtype) if model is None else to_numpy(model.C)
+    for V in _weights(model):
+        u = extended(u, V, activation)
+    for i in range(0 if model is None else len(model.sizes), len(sizes)):
+        began = time.perf_counter()
+        problem = Problem(u, targets, C, sizes[i], loss, activation)
+        found, before, after = _block(problem, solver, np.random.default_rng([seed, i]))
+        off = int(dead(problem, found.V).sum())
+        u, C = extended(u, found.V, activation), found.C
+        record = Record(i + 1, before, after, off, time.perf_counter() - began)
+        model = _grown(model, found, activation, record, x)
+        yield model
+
+
+def _block(problem: Problem, solver: Solver, rng: np.random.Generator) -> tuple[Solved, float, float]:
+    """The best of up to three draws, with the loss before and after; fewer where no unit is dead."""
+    best = Solved(np.zeros((problem.units, problem.u.shape[1]), problem.u.dtype), unread(problem))
+    lowest = before = value(problem, best)
+    for _ in range(TRIES):
+        found = solver(problem, rng)
+        loss = value(problem, found)
+        if loss <= lowest:
+            best, lowest = found, loss
+        if not dead(problem, found.V).any():
+            break
+    return best, before, lowest
+
+
+def _grown(
+    model: BlockTriangularModel | None, found: Solved, activation: Activation, record: Record, x: Array
+) -> BlockTriangularModel:
+    V, C = (from_numpy(part, x) for part in found)
+    n, before = V.shape[0], 0 if model is None else model.A.shape[0]
+    block = Block(V[:, :before], V[:, before:], C[:, :n])
+    grown = BlockTriangularModel.from_blocks([block], activation) if model is None else model.append(block)
+    return dataclasses.replace(grown, C=C, history=(*(model.history if model else ()), record))
+
+
+def _weights(model: BlockTriangularModel | None) -> list[np.ndarray]:
+    """V of every block that is there."""
+    if model is None:
+        return []
+    return [np.concatenate([to_numpy(block.A), to_numpy(block.B)], axis=1) for block in model.blocks]
+
+
+def augment(x: Array) -> Array:
+    """[x, 1]: a constant column, so that units have offsets [GREEDY-SecV-bias].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> augment(np.array([[2.0], [3.0]]))
+    array([[2., 1.],
+           [3., 1.]])
+    """
+    x = checked("x", x, 2)
+    xp = namespace(x)
+    return xp.concat([x, xp.ones_like(x[:, :1])], axis=1)
+
+
+def memory(sizes: Sequence[int], m: int, p: int, q: int) -> tuple[tuple[int, ...], int]:
+    r"""Numbers that each subproblem optimises, features included, and those of end-to-end training [GREEDY-Rem5].
+
+    ``n_i (n_1 + ... + n_{i-1} + m + p) + q (n_1 + ... + n_i)`` for i = 1, ..., L, and ``n (n + m + p + q)``.
+
+    Examples
+    --------
+    >>> memory((2, 2), 10, 1, 1)
+    ((24, 30), 64)
+    """
+    sizes = checked_sizes(sizes)
+    n, before = sum(sizes), [sum(sizes[:i]) for i in range(len(sizes))]
+    stages = tuple(k * (b + m + p) + q * (b + k) for k, b in zip(sizes, before, strict=True))
+    return stages, n * (n + m + p + q)
+
+
+# ------------------------------------------------------------------------------------------------
+# what is refused
+
+
+def _sizes(order: int, n_blocks: Any) -> tuple[int, ...]:
+    if np.ndim(n_blocks) == 0:
+        return partition(order, n_blocks)
+    sizes = checked_sizes(n_blocks)
+    if sum(sizes) != order:
+        raise HypothesisError(f"the sizes of the blocks must sum to order = {order}; got {sizes}, {sum(sizes)}.")
+    return sizes
+
+
+def _targets(y: Any, x: Array, loss: str) -> np.ndarray:
+    """Targets (m, q) or labels (m,), on the host."""
+    if loss not in LOSSES:
+        raise HypothesisError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}.")
+    m = x.shape[0]
+    if m < 2:
+        raise ShapeError(f"x must hold at least 2 samples; got {m}.")
+    xp = namespace(x)
+    if not bool(xp.any(x != x[:1, :])):
+        raise HypothesisError("x must not be constant: all samples are equal, and no model can tell them apart.")
+    targets = _labels(y) if loss == "cross-entropy" else to_numpy(alongside("y", checked("y", y, 2), x))
+    if targets.shape[0] != m:
+        raise ShapeError(f"y must have a row for each of the {m} samples of x; got shape {tuple(y.shape)}.")
+    if not math.prod(targets.shape):
+        raise ShapeError(f"y must have at least one column; got shape {tuple(y.shape)}.")
+    return targets
+
+
+def _labels(y: Any) -> np.ndarray:
+    if not is_array(y):
+        raise TypeError(f"y must be an array; got {type(y).__name__}. Use numpy.asarray.")
+    host = to_numpy(y)
+    if host.ndim == 1 and host.dtype.kind in "iu":
+        if host.size and host.min() < 0:
+            raise HypothesisError(f"labels y must be 0, 1, ...; got {host.min()}.")
+        return host
+    if host.ndim != 2:
+        raise ShapeError(f"y must be one-hot (m, classes) or integer labels (m,); got {host.dtype} {host.shape}.")
+    if not (np.isin(host, (0, 1)).all() and (host.sum(axis=1) == 1).all()):
+        raise HypothesisError(
+            "y must be one-hot, a single 1 in every row and 0 elsewhere: (9) is the cross-entropy only where the rows "
+            "sum to 1 [GREEDY-Eq9]. Give integer labels (m,) otherwise."
+        )
+    return np.argmax(host, axis=1)
+
+
+def _solver(solver: str | Solver | None, loss: str) -> Solver:
+    if callable(solver):
+        return solver
+    name = DEFAULTS[loss] if solver is None else solver
+    if name not in SOLVERS:
+        raise HypothesisError(f"solver must be one of {', '.join(SOLVERS)}, or a function; got {solver!r}.")
+    return SOLVERS[name]
+
+
+def _seed(random_state: Any) -> int:
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+        raise HypothesisError(f"random_state must be an integer >= 0, a Generator or None; got {random_state!r}.")
+    return int(random_state)
+
+
+def _check_start(start: Any, sizes: tuple[int, ...], x: Array, activation: Activation) -> None:
+    if start is None:
+        return
+    if not isinstance(start, BlockTriangularModel):
+        raise TypeError(f"start must be a BlockTriangularModel; got {type(start).__name__}.")
+    if sizes[: len(start.sizes)] != start.sizes or start.B.shape[1] != x.shape[1]:
+        raise ShapeError(
+            f"start must be of blocks {sizes[: len(start.sizes)]} with inputs of {x.shape[1]} columns; got blocks "
+            f"{start.sizes} with {start.B.shape[1]}."
+        )
+    if start.activation is not activation:
+        raise HypothesisError(f"start has the activation {start.activation!r}; got activation = {activation!r}.")
