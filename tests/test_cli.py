@@ -209,7 +209,6 @@ def bad_inputs(folder):
         "stop of jfb-mnist": [*JFB, "--stop", "certificate"],
         "gamma": [*JFB, "--gamma", "1"],
         "jfb-mnist on rows": ["train", "jfb-mnist", "--data", folder / "rows.npz"],
-        "jfb-mnist on a gpu": [*JFB, "--device", "gpu"],
         "resume of another gamma": [*JFB, "--gamma", "0.4", "--resume", "--checkpoint", folder / "foreign.npz"],
         "minutes alone": [*train, "--minutes", "8"],
         "minutes": [*train, "--minutes", "0", "--checkpoint", folder / "d.npz"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, positive, to_numpy
+from ..arrays import Array, from_numpy, positive, to_numpy
 from ..errors import ConvergenceError, HypothesisError
 from ..fixed_point import Rule, implicit, rule_named
 from ..networks import FixedPointNetwork
@@ -87,8 +87,9 @@ def _accuracy(state: State, data: Any, recipe: FixedPointRecipe) -> float:
     # Evaluation mode, where nothing makes the map of a half-trained network a contraction: an image that has not
     # settled after as many applications as in training is judged by its last iterate, as in the papers.
     network, tol, right, count = state.network, EVALUATION_SHARE * recipe.tol, 0, len(data.x_test)
+    like = next(iter(network.params.values()))
     for i in range(0, count, EVALUATION_BATCH):
-        x = data.x_test[i : i + EVALUATION_BATCH].reshape(-1, *network.image)
+        x = from_numpy(data.x_test[i : i + EVALUATION_BATCH].reshape(-1, *network.image), like)
         right += _correct(network.S(_settled(network, x, tol, recipe.max_iter)), data.y_test[i : i + EVALUATION_BATCH])
     return right / count if count else float("nan")
 
