@@ -263,7 +263,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, Stat
         "data": data.fingerprint(),
         **dataclasses.asdict(recipe),
     }
-    network = _on(arguments.device, network) if arguments.model != JFB else network
+    network = _on(arguments.device, network)
     return data, recipe, _first(arguments, start(network, rng), config), config
 
 
@@ -282,8 +282,6 @@ def _jfb_network(
     arguments: argparse.Namespace, rng: np.random.Generator, data: datasets.Dataset
 ) -> tuple[Any, dict[str, Any]]:
     _unused(arguments, *OF_MON)
-    if arguments.device != "cpu":
-        raise ValueError(f"--device {arguments.device} means nothing to {JFB}.")
     if len(data.shape) != 3:
         raise ValueError(f"{JFB} needs images; {data.name} holds rows of {data.shape[0]} numbers.")
     blocks, gamma = arguments.blocks or 2, arguments.gamma or 0.5
@@ -317,7 +315,7 @@ def _unused(arguments: argparse.Namespace, *names: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} means nothing to {arguments.model}.")
 
 
-def _on(device: str, network: MonNetwork) -> MonNetwork:
+def _on(device: str, network: Any) -> Any:
     if device == "cpu":
         return network
     try:
@@ -327,7 +325,7 @@ def _on(device: str, network: MonNetwork) -> MonNetwork:
         raise ValueError(f"--device gpu needs CuPy (pip install cupy-cuda12x): {error}.") from error
     if not present:
         raise ValueError("--device gpu: CuPy finds no GPU here.")
-    return network.following(cupy.zeros(1, network.U.dtype))
+    return network.following(cupy.zeros(1, next(iter(network.params.values())).dtype))
 
 
 def _seed(seed: int) -> int:
