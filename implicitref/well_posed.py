@@ -275,7 +275,7 @@ def is_p_matrix(M: Array) -> bool:
 
     M is a P-matrix iff its first entry is > 0 and both the rest of M and the Schur complement of that entry in M are
     (Tsatsomeros and Li 2000). All matrices of one size at once in floating point, with a bound of what rounding did;
-    a pivot that the bound leaves undecided is computed as a fraction.
+    a pivot that the bound leaves undecided is computed in fractions.
 
     Examples
     --------
@@ -299,14 +299,15 @@ def _small(name: str, A: Array) -> list[list[Fraction]]:
 def _is_p(exact: list[list[Fraction]]) -> bool:
     # a node is a set S of pivots taken, the bits of `taken`, with the Schur complement of M[S, S] in the rows and
     # columns not yet visited
-    nodes, taken = np.array([[[float(x) for x in row] for row in exact]]), np.zeros(1, dtype=np.int64)
-    errors = np.abs(nodes) * eps(nodes)
+    nodes, taken = _rounded(exact)[None], np.zeros(1, dtype=np.int64)
+    errors = eps(nodes) * np.abs(nodes)
     for i in range(len(exact)):
-        pivots, unsure = nodes[:, 0, 0], errors[:, 0, 0]
-        for k in np.flatnonzero(~(np.abs(pivots) > unsure)):
-            if _last_pivot(exact, [*(j for j in range(i) if taken[k] >> j & 1), i]) <= 0:
+        for k in np.flatnonzero(~(np.abs(nodes[:, 0, 0]) > errors[:, 0, 0])):
+            known = _complement(exact, [j for j in range(i) if taken[k] >> j & 1], i)
+            if known[0][0] <= 0:
                 return False
-        if (pivots < -unsure).any():
+            nodes[k], errors[k] = _rounded(known), eps(nodes) * np.abs(_rounded(known))
+        if (nodes[:, 0, 0] < -errors[:, 0, 0]).any():
             return False
         complements, doubts = _schur(nodes, errors)
         nodes = np.concatenate([nodes[:, 1:, 1:], complements])
@@ -315,25 +316,31 @@ def _is_p(exact: list[list[Fraction]]) -> bool:
     return True
 
 
+def _rounded(exact: list[list[Fraction]]) -> np.ndarray:
+    return np.array([[float(x) for x in row] for row in exact])
+
+
 def _schur(nodes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``M_22 - c r'/p`` for every node, and how far it may be off; infinitely where the sign of p is in doubt."""
     p, c, r = nodes[:, :1, :1], nodes[:, 1:, :1], nodes[:, :1, 1:]
     dp, dc, dr = errors[:, :1, :1], errors[:, 1:, :1], errors[:, :1, 1:]
+    unit, underflow = eps(nodes), float(np.finfo(nodes.dtype).tiny)
     with quiet():
         q = c / p
-        dq = np.where(dp < abs(p) / 2, (dc + abs(q) * dp) / (abs(p) - dp) + eps(q) * abs(q), np.inf)
+        dq = np.where(dp < abs(p) / 2, (dc + abs(q) * dp) / (abs(p) - dp) + unit * abs(q), np.inf)
         complement = nodes[:, 1:, 1:] - q * r
-        doubt = errors[:, 1:, 1:] + dq * (abs(r) + dr) + abs(q) * dr + eps(q) * (abs(q * r) + abs(complement))
-    return complement, np.where(np.isfinite(doubt), doubt * (1 + 8 * eps(q)), np.inf)
+        doubt = errors[:, 1:, 1:] + dq * (abs(r) + dr) + abs(q) * dr + unit * (abs(q * r) + abs(complement))
+    return complement, np.where(np.isfinite(doubt), doubt * (1 + 8 * unit) + underflow, np.inf)
 
 
-def _last_pivot(exact: list[list[Fraction]], chosen: list[int]) -> Fraction:
-    """det M[S + i]/det M[S] for chosen = [*S, i], by elimination; the leading minors of M[S] are known to be > 0."""
-    rows = [[exact[i][j] for j in chosen] for i in chosen]
-    while len(rows) > 1:
+def _complement(exact: list[list[Fraction]], S: list[int], i: int) -> list[list[Fraction]]:
+    """The Schur complement of M[S, S] in the rows and columns from i on, by elimination; its pivots are > 0."""
+    kept = [*S, *range(i, len(exact))]
+    rows = [[exact[a][b] for b in kept] for a in kept]
+    for _ in S:
         first, *others = rows
         rows = [[x - row[0] / first[0] * y for x, y in zip(row[1:], first[1:], strict=True)] for row in others]
-    return rows[0][0]
+    return rows
 
 
 # ------------------------------------------------------------------------------------------------
@@ -431,7 +438,7 @@ def _bound(comparison: _Comparison, A: Array, x: Array, b: Array, activation: An
         r = r + eps(x) * ((A.shape[0] + 3) / 2 * size + 4 * xp.abs(image) + r)
         found = _amplified(comparison, r)
     found = xp.where(xp.isfinite(found), found, xp.full_like(found, math.inf))
-    return found if narrow is x else like(narrow, found) * (1 + eps(narrow))
+    return found if narrow is x else like(narrow, found) * (1 + 2 * eps(narrow))
 
 
 def _amplified(comparison: _Comparison, r: Array) -> Array:
@@ -527,13 +534,14 @@ def solve(
     # |x+ - x*| <= |A| |x - x*| <= |A| (I - |A|)^-1 |x+ - x| but for rounding: where that passes, `_bound` is asked
     ahead = like(b, comparison.inverse - eye(A.shape[0], comparison.inverse)).T
     x, due, last, iteration = start, tol, math.inf, 0
-    for image in itertools.islice(picard(A, b, activation, x), max_iter):
-        change, x, iteration = namespace(b).abs(image - x), image, iteration + 1
-        if largest(change) <= due and largest(change @ ahead) <= due:
-            worst, due = largest(_bound(comparison, A, x, b, activation)), due / 2
-            if worst <= tol or not worst < 0.9 * last:
-                break
-            last = worst
+    with quiet():
+        for image in itertools.islice(picard(A, b, activation, x), max_iter):
+            change, x, iteration = namespace(b).abs(image - x), image, iteration + 1
+            if largest(change) <= due and largest(change @ ahead) <= due:
+                worst, due = largest(_bound(comparison, A, x, b, activation)), due / 2
+                if worst <= tol or not worst < 0.9 * last:
+                    break
+                last = worst
     return _verdict(A, x, _bound(comparison, A, x, b, activation), iteration, tol)
 
 

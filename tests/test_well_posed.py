@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 import oracles
 import pytest
+import scipy.linalg
 import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
@@ -236,6 +237,7 @@ def test_p_matrix_test_is_exact_where_floating_point_is_not():
     assert not wp.relu_well_posed(np.array([[0.0, -1.0], [-1.0, 1e-20]]))
     assert wp.relu_well_posed(np.array([[1.0 - tiny / 2]]))
     assert not wp.relu_well_posed(np.array([[1.0]]))
+    assert wp.is_p_matrix(scipy.linalg.hilbert(9))  # the minors fall to 1e-42
     third = np.full((3, 3), 1.0) + np.diag([0.0, 1e-16, 1e-16])  # 1 + 1e-16 is 1: rank one
     assert not wp.is_p_matrix(third)
 
