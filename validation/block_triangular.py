@@ -243,11 +243,23 @@ def non_strict(seed: int, size: float) -> list[Verdict]:
     """(13) is well posed: the Perron eigenvalue of |A| is the largest |a_kk|; features and gradient are explicit."""
     claim = "GREEDY-Eq13"
     perron, fixed, gradient = columns(_non_strict(seed, problems.count(150, size)))
+    trained = list(_trained(seed, problems.count(6, size)))
     two = list(oracles.relu_equilibria(np.array([[2.0]]), np.array([-1.0])))
     return [
         compare(claim, "largest |eigenvalue| of |A| less the largest |a_kk|", largest(perron), "<=", 1e-12),
         compare(claim, "features against every active set tried, relative", largest(fixed), "<=", 1e-11),
         compare(claim, "gradient against implicit differentiation, relative", largest(gradient), "<=", 1e-10),
+        compare(
+            claim, "trained: |X - relu(A X + B U)|, relative", largest((row[0], w) for row, w in trained), "<=", 1e-12
+        ),
+        compare(
+            claim,
+            "...rise of the loss from block to block",
+            largest((row[1], w) for row, w in trained),
+            "<=",
+            0,
+            slack=1e-12,
+        ),
         compare(claim, "a_kk = 2: so many features for one input", len(two), "==", 1, form=DROPPED),
     ]
 
@@ -265,6 +277,16 @@ def _non_strict(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         worst = max(scaled(grads[name] - value, value) for name, value in expected.items())
         perron = abs(np.max(np.abs(np.linalg.eigvals(np.abs(A)))) - np.max(np.abs(np.diag(A))))
         yield (perron, scaled(z - exact, exact), worst), f"n = {n}, seed {seed + k}"
+
+
+def _trained(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
+    for k in range(trials):
+        rng = np.random.default_rng(seed + k)
+        x = np.column_stack([rng.uniform(-2, 2, 60), np.ones(60)])
+        y, eps = np.sin(3 * x[:, :1]) + 0.1 * rng.normal(size=(60, 1)), rng.uniform(0.05, 1.95)
+        model = seq.fit_non_strict(x, y, 7, 3, eps=eps, random_state=seed + k)
+        z, losses = model.features(x), [record.loss for record in model.history]
+        yield (scaled(z - step(model.A, model.B, x, z), z), np.diff(losses)), f"eps = {eps:.2g}, seed {seed + k}"
 
 
 def theorem_2(seed: int, size: float) -> list[Verdict]:

@@ -12,10 +12,11 @@ gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
 =====================  ==================  ==========================================================
 """
 
-from . import counts
+from . import counts, non_strict
 from .conversions import feed_forward, from_implicit
 from .least_squares import least_squares, normal_residual
 from .model import Block, BlockTriangularModel, partition
+from .non_strict import fit_non_strict, greedy_non_strict
 from .problem import Problem, Solved, value, value_and_gradients
 from .solvers import adam, alternating, alternation, lbfgs, variable_projection
 from .theorems import SelfLoopModel, add_self_loops, remove_self_loops, remove_self_loops_vjp, with_self_loops
@@ -36,11 +37,14 @@ __all__ = [
     "counts",
     "feed_forward",
     "fit",
+    "fit_non_strict",
     "from_implicit",
     "greedy",
+    "greedy_non_strict",
     "lbfgs",
     "least_squares",
     "memory",
+    "non_strict",
     "normal_residual",
     "partition",
     "remove_self_loops",

@@ -127,6 +127,8 @@ class SelfLoopModel:
         Block L first, as in BlockTriangularModel; A_ij = 0 for i < j, A_ii upper triangular, -1 < a_kk < 1.
     sizes : sequence of int
         (n_1, ..., n_L).
+    history : tuple
+        What training recorded, one entry a block.
 
     Examples
     --------
@@ -140,6 +142,7 @@ class SelfLoopModel:
     B: Array
     C: Array
     sizes: tuple[int, ...]
+    history: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = checked_sizes(self.sizes)
