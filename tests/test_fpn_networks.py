@@ -112,13 +112,26 @@ def test_the_projection_is_the_nearest_and_touches_nothing_else():
         assert np.sum((W - nearest) * (V - nearest)) <= 1e-12
 
 
-def test_bad_sizes_are_refused():
-    rng = np.random.default_rng(0)
-    with pytest.raises(errors.HypothesisError, match="too small"):
-        networks.fpn_svhn(rng, (3, 15, 32))
-    with pytest.raises(errors.HypothesisError, match="gamma must lie in"):
-        networks.fpn_mnist(rng, gamma=1.0)
-    with pytest.raises(errors.HypothesisError, match="divisible by 4"):
-        networks.fpn_resnet56(rng, (3, 30, 32))
-    with pytest.raises(errors.HypothesisError, match="widths must be >= 1"):
-        networks.fpn_mnist_dense(rng, latent=0)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("fpn_mnist", {"gamma": 1.0}, "gamma must lie in"),
+        ("fpn_mnist", {"gamma": "half"}, "gamma must lie in"),
+        ("fpn_mnist", {"latent": 2.5}, "latent must be an integer >= 1; got 2.5"),
+        ("fpn_mnist", {"image": (28, 28)}, r"image must be \(channels, height, width\).*got \(28, 28\)"),
+        ("fpn_mnist", {"image": (1, 9, 28)}, "sides >= 10"),
+        ("fpn_svhn", {"image": (3, 15, 32)}, "sides >= 16"),
+        ("fpn_cifar10", {"image": (3, 21, 22)}, "sides >= 22"),
+        ("fpn_resnet56", {"image": (3, 30, 32)}, "divisible by 4"),
+        ("fpn_mnist_dense", {"hidden": 0}, "hidden must be an integer >= 1"),
+    ],
+)
+def test_bad_sizes_are_refused(name, options, message):
+    with pytest.raises(errors.HypothesisError, match=message):
+        getattr(networks, name)(np.random.default_rng(0), **options)
+
+
+@pytest.mark.parametrize(("name", "side"), [("fpn_mnist", 10), ("fpn_svhn", 16), ("fpn_cifar10", 22)])
+def test_the_smallest_images_go_through(name, side):
+    network = getattr(networks, name)(np.random.default_rng(0), (2, side, side), 3, latent=2)
+    assert network.explicit(np.ones((1, 2, side, side))).shape == (1, 3)

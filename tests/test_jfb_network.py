@@ -374,6 +374,18 @@ def test_wrong_inputs_are_refused_by_name():
             network.training_pass(x, labels, rule)
     with pytest.raises(errors.HypothesisError, match="labels must lie in"):
         network.gradients(x, labels + CLASSES, "jfb")
+    for empty in (lambda: network.solve(x[:0]), lambda: network.training_pass(x[:0], labels[:0], "jfb")):
+        with pytest.raises(errors.ShapeError, match="x must hold at least one image"):
+            empty()
+    for z, data, name in (([1.0], x, "z"), (network.data_map(x), "images", "x")):
+        with pytest.raises(TypeError, match=f"{name} must be an array"):
+            network.T(z, data)
+    with pytest.raises(errors.HypothesisError, match="tol must be a number > 0; got 'small'"):
+        network.training_pass(x, labels, "jfb", tol="small")
+    with pytest.raises(TypeError, match=r"bn_1\.bias must be an array"):
+        network.replace(**{"bn_1.bias": [0.0] * 16})
+    with pytest.raises(TypeError, match=r"no array lat_batch_norm\.0\.weight"):  # a batch norm without affine part
+        network.replace(**{"lat_batch_norm.0.weight": np.ones(32)})
     with pytest.raises(TypeError, match=r"no array conv_d9.weight"):
         network.replace(**{"conv_d9.weight": np.ones(1)})
     with pytest.raises(errors.ShapeError, match=r"conv_d1.bias must have shape \(16,\)"):
@@ -392,7 +404,13 @@ def test_batch_norm_refuses_a_single_value_in_training_mode():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"gamma": 1.0}, "gamma must lie in"), ({"blocks": 0}, "blocks"), ({"image": (1, 2, 9)}, "sides >= 3")],
+    [
+        ({"gamma": 1.0}, "gamma must lie in"),
+        ({"blocks": 0}, "blocks"),
+        ({"image": (1, 2, 9)}, "sides >= 3"),
+        ({"blocks": 1.5}, "blocks must be an integer"),
+        ({"image": (28, 28)}, "image must be"),
+    ],
 )
 def test_bad_sizes_are_refused(options, message):
     with pytest.raises(errors.HypothesisError, match=message):

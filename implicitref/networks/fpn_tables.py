@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation, leaky_relu, relu
-from ..errors import HypothesisError
 from ..fixed_point.theory import clipped
 from ..layers import Activate, Affine, Flatten, GlobalAveragePool, Layer, MaxPool, Scale, Sequential
 from .jfb import FixedPointNetwork
-from .jfb_tables import SLOPE, contractive, convolution, norm, residual_features, uniform
+from .jfb_tables import SLOPE, check, convolution, norm, residual_features, uniform
 
 __all__ = ["fpn_cifar10", "fpn_mnist", "fpn_mnist_dense", "fpn_resnet56", "fpn_svhn"]
 
@@ -66,6 +65,7 @@ def fpn_mnist_dense(
     >>> sum(p.size for p in net.params.values()), net.state, net.latent.gamma < 0.90001
     (84087, (58,), True)
     """
+    check(gamma, image, 1, classes=classes, latent=latent, hidden=hidden)
     count = math.prod(image)
     features: dict[str, Layer] = {"flatten": Flatten(), "fc_d": _dense(rng, hidden, count, dtype)}
     features["act_d"] = Activate(relu)
@@ -80,6 +80,7 @@ def fpn_mnist(
 
     Images need sides >= 10.
     """
+    check(gamma, image, 10, classes=classes, latent=latent)
     features, count = _convolutions(rng, image, (96, 40), 3, relu, dtype)
     return _network(rng, features, count, image, classes, latent, gamma, relu, dtype=dtype)
 
@@ -92,6 +93,7 @@ def fpn_svhn(
 
     Images need sides >= 16.
     """
+    check(gamma, image, 16, classes=classes, latent=latent)
     features, count = _convolutions(rng, image, (30, 48), 5, LEAKY, dtype)
     return _network(rng, features, count, image, classes, latent, gamma, LEAKY, bias=True, dtype=dtype)
 
@@ -104,6 +106,7 @@ def fpn_cifar10(
 
     Images need sides >= 22.
     """
+    check(gamma, image, 22, classes=classes, latent=latent)
     features, count = _convolutions(rng, image, (80, 90, 100), 3, LEAKY, dtype)
     return _network(rng, features, count, image, classes, latent, gamma, LEAKY, layers=2, dtype=dtype)
 
@@ -116,8 +119,7 @@ def fpn_resnet56(
 
     Images need sides divisible by 4.
     """
-    if any(side % 4 for side in image[1:]):
-        raise HypothesisError(f"image must have sides divisible by 4; got {image!r}.")
+    check(gamma, image, 4, 4, classes=classes, latent=latent)
     conv, bn = functools.partial(convolution, rng, dtype), functools.partial(norm, dtype)
     features = {**residual_features(conv, bn, image[0], RESNET, BLOCKS, relu), "pool": GlobalAveragePool()}
     return _network(rng, features, RESNET[-1], image, classes, latent, gamma, LEAKY, layers=2, dtype=dtype)
@@ -133,8 +135,6 @@ def _convolutions(
         features[f"conv{i}"] = convolution(rng, dtype, out, before, kernel, padding=0)
         features |= {f"act{i}": Activate(activation), f"pool{i}": MaxPool(2)}
         before, height, width = out, (height - kernel + 1) // 2, (width - kernel + 1) // 2
-    if min(height, width) < 1:
-        raise HypothesisError(f"image is too small for {len(widths)} convolutions and poolings; got {image!r}.")
     return {**features, "flatten": Flatten()}, before * height * width
 
 
@@ -152,9 +152,6 @@ def _network(
     bias: bool = False,
     dtype: Any,
 ) -> FixedPointNetwork:
-    contractive(gamma)
-    if min(classes, latent, count) < 1:
-        raise HypothesisError(f"classes and widths must be >= 1; got {classes}, {latent}, {count}.")
     act = Activate(activation)
     Q = Sequential({**features, "fc_v": _dense(rng, latent, count, dtype), "act_v": act})
     hidden: dict[str, Layer] = {}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..activations import leaky_relu
-from ..arrays import Array, as_number, checked, in_double, is_array, like, namespace, to_numpy
+from ..arrays import Array, as_number, checked, in_double, is_array, like, namespace, positive, to_numpy
 from ..errors import ConvergenceError, HypothesisError, ShapeError
 from ..fixed_point import Jacobian, Rule, Solution, iterate, rule_named
 from ..fixed_point.theory import clipped, product_bound, spectral_norm
@@ -35,6 +35,7 @@ from ..layers import (
     conv2d,
     residual,
 )
+from ..layers.windows import floating, same_shape
 from ..losses import cross_entropy
 
 __all__ = ["FixedPointNetwork", "LatentMap", "NetworkMap", "TrainingPass", "jfb_network", "tangent"]
@@ -97,15 +98,15 @@ class FixedPointNetwork:
 
     def replace(self, **arrays: Array) -> FixedPointNetwork:
         """The same network with other parameters or running moments, by name."""
-        known = {name: part for part in ("Q", "R", "S") for name in getattr(self, part).names}
-        if unknown := sorted(set(arrays) - set(known)):
-            raise TypeError(f"this network has no array {', '.join(unknown)}; it has {', '.join(known)}.")
-        wrong = {k: v for k, v in arrays.items() if tuple(v.shape) != tuple({**self.params, **self.buffers}[k].shape)}
-        for name, value in wrong.items():
-            wanted = tuple({**self.params, **self.buffers}[name].shape)
-            raise ShapeError(f"{name} must have shape {wanted}; got {tuple(value.shape)}.")
-        parts = {p: {k: v for k, v in arrays.items() if known[k] == p} for p in ("Q", "R", "S")}
-        return dataclasses.replace(self, **{p: getattr(self, p).replace(**own) for p, own in parts.items() if own})
+        own = {**self.params, **self.buffers}
+        if unknown := sorted(set(arrays) - set(own)):
+            raise TypeError(f"this network has no array {', '.join(unknown)}; it has {', '.join(own)}.")
+        for name, value in arrays.items():
+            same_shape(name, value, tuple(own[name].shape))
+        parts = {p: {k: v for k, v in arrays.items() if k in getattr(self, p).names} for p in ("Q", "R", "S")}
+        return dataclasses.replace(
+            self, **{p: getattr(self, p).replace(**found) for p, found in parts.items() if found}
+        )
 
     def projected(self, params: Mapping[str, Array]) -> Mapping[str, Array]:
         """The nearest parameters that the network may have: any, but for the matrices that are `bounded`."""
@@ -212,7 +213,7 @@ class FixedPointNetwork:
         """
         rule, data = _rule(rule), self.Q.linearize(self.images(x), training=True)
         T, v = Batch(LatentMap(self.R, training=True), []), data.y[None, ...]
-        solution = _capped(T, v, tol * math.sqrt(x.shape[0]), max_iter)
+        solution = _capped(T, v, positive("tol", tol) * math.sqrt(x.shape[0]), max_iter)
         body = self.R.linearize(solution.z[0, ...] + data.y, training=True)
         readout = self.S.linearize(body.y, training=True)
         loss, dlogits = cross_entropy(readout.y, labels)
@@ -233,6 +234,8 @@ def _shaped(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     if tuple(x.shape[1:]) != shape:
         hint = f" Add the batch axis: {name}[None]." if tuple(x.shape) == shape else ""
         raise ShapeError(f"{name} must have shape (batch, {', '.join(map(str, shape))}); got {tuple(x.shape)}.{hint}")
+    if not x.shape[0]:
+        raise ShapeError(f"{name} must hold at least one image; got shape {tuple(x.shape)}.")
     return x
 
 
@@ -351,15 +354,13 @@ class NetworkMap:
         return {**network.Q.linearize(x).pull(dv, inputs=False)[1], **grads}
 
     def _holds_features(self, x: Array) -> bool:
-        return self.network.state != self.network.image and tuple(x.shape[1:]) == self.network.state
+        return self.network.state != self.network.image and tuple(floating("x", x).shape[1:]) == self.network.state
 
     def _features(self, x: Array) -> Array:
         return x if self._holds_features(x) else self.network.data_map(x)
 
     def _state(self, z: Array, v: Array) -> Array:
-        if tuple(z.shape) != tuple(v.shape):
-            raise ShapeError(f"z must have shape {tuple(v.shape)}; got {tuple(z.shape)}.")
-        return z
+        return same_shape("z", z, tuple(v.shape))
 
 
 class Batch(NamedTuple):

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation, leaky_relu
-from ..arrays import Array
+from ..arrays import Array, as_number
 from ..errors import HypothesisError
 from ..layers import (
     Activate,
@@ -81,11 +81,7 @@ def jfb_mnist(
     >>> sum(p.size for p in net.params.values()), net.state
     (35856, (32, 9, 9))
     """
-    contractive(gamma)
-    if blocks < 1 or classes < 1 or min(image[1:]) < 3:
-        raise HypothesisError(
-            f"blocks and classes must be >= 1, sides >= 3; got blocks = {blocks}, classes = {classes}, image = {image}."
-        )
+    check(gamma, image, 3, blocks=blocks, classes=classes)
     pool = POOL if min(image[1:]) >= 5 * POOL else 1
     arrays = _arrays(rng, image[0], classes, blocks, batch_norm, math.prod(side // pool - 2 for side in image[1:]))
     arrays = {name: value.astype(dtype) for name, value in arrays.items()}
@@ -121,9 +117,7 @@ def jfb_svhn(
     >>> sum(p.size for p in net.params.values()), net.state
     (163488, (64, 8, 8))
     """
-    contractive(gamma)
-    if min(image[1:]) < 12 or any(side % 4 for side in image[1:]):
-        raise HypothesisError(f"image must have sides >= 12, divisible by 4; got {image!r}.")
+    check(gamma, image, 12, 4, classes=classes)
     conv, bn, latent = functools.partial(convolution, rng, dtype), functools.partial(norm, dtype), widths[-1]
     hidden: dict[str, Layer] = {"latent_convs.0": double_convolution(conv(latent, latent), conv(latent, latent), SLOPE)}
     if batch_norm:
@@ -191,12 +185,7 @@ def jfb_cifar10(
     >>> sum(p.size for p in net.params.values()), net.state
     (843430, (35, 10, 10))
     """
-    contractive(gamma)
-    if min(channels, depth, blocks, classes, *image) < 1:
-        raise HypothesisError(
-            f"channels, depth, blocks, classes and image must be >= 1; got {channels}, {depth}, {blocks}, {classes}, "
-            f"{image!r}."
-        )
+    check(gamma, image, 1, channels=channels, depth=depth, blocks=blocks, classes=classes)
     conv, bn = functools.partial(convolution, rng, dtype), functools.partial(norm, dtype)
     features: dict[str, Layer] = {"pad": Pad(BORDER, GREY), "conv_d": conv(channels, image[0], 7, padding=0)}
     features["act_d"] = ACT
@@ -246,9 +235,23 @@ def norm(dtype: Any, channels: int, *, affine: bool = True) -> BatchNorm:
     return BatchNorm(zero, one, one if affine else None, zero if affine else None, eps=EPS)
 
 
-def contractive(gamma: float) -> None:
-    if not 0 < gamma < 1:
+def check(gamma: Any, image: Any, least: int, divisor: int = 1, **counts: Any) -> None:
+    """HypothesisError unless 0 < gamma < 1, image is (channels, height, width) with such sides, and counts are >= 1."""
+    number = as_number(gamma)
+    if number is None or not 0 < number < 1:
         raise HypothesisError(f"gamma must lie in (0, 1) [JFB-Asm2.1]; got {gamma!r}.")
+    if not (isinstance(image, (tuple, list)) and len(image) == 3 and all(map(_counts, image))):
+        raise HypothesisError(f"image must be (channels, height, width), three integers >= 1; got {image!r}.")
+    if min(image[1:]) < least or any(side % divisor for side in image[1:]):
+        further = f" divisible by {divisor}," if divisor > 1 else ""
+        raise HypothesisError(f"image must have sides >= {least},{further} got {tuple(image)}.")
+    for name, value in counts.items():
+        if not _counts(value):
+            raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _arrays(
