@@ -412,9 +412,9 @@ def _comparison(A: Array) -> _Comparison:
     M = xp.abs(A)
     try:
         inverse = xp.linalg.inv(eye(n, A) - M)
-    except Exception as error:  # each library has its own name for a singular matrix
+    except (ArithmeticError, RuntimeError, ValueError) as error:  # each library has its own for a singular matrix
         raise _too_large(A) from error
-    w = xp.sum(inverse, axis=1)
+    w = inverse @ xp.sum(inverse, axis=1)  # (I - |A|)^-2 1: the gap is of the size of w, whatever the scales of A are
     gap = w - M @ w - (n + 2) * eps(A) * (M @ w + w)
     if not (all_finite(w) and bool(xp.all((w > 0) & (gap > 0)))):
         raise _too_large(A)
@@ -533,16 +533,18 @@ def solve(
     tol, max_iter, comparison = positive("tol", tol), _count("max_iter", max_iter), _comparison(A)
     # |x+ - x*| <= |A| |x - x*| <= |A| (I - |A|)^-1 |x+ - x| but for rounding: where that passes, `_bound` is asked
     ahead = like(b, comparison.inverse - eye(A.shape[0], comparison.inverse)).T
-    x, due, last, iteration = start, tol, math.inf, 0
+    x, due, worst, iteration = start, tol, math.inf, 0
     with quiet():
         for image in itertools.islice(picard(A, b, activation, x), max_iter):
             change, x, iteration = namespace(b).abs(image - x), image, iteration + 1
             if largest(change) <= due and largest(change @ ahead) <= due:
-                worst, due = largest(_bound(comparison, A, x, b, activation)), due / 2
-                if worst <= tol or not worst < 0.9 * last:
+                found, last, due = _bound(comparison, A, x, b, activation), worst, due / 2
+                worst = largest(found)
+                if worst <= tol or not worst < 0.9 * last:  # rounding is all that is left
                     break
-                last = worst
-    return _verdict(A, x, _bound(comparison, A, x, b, activation), iteration, tol)
+        else:
+            found = _bound(comparison, A, x, b, activation)
+    return _verdict(A, x, found, iteration, tol)
 
 
 def _verdict(A: Array, x: Array, found: Array, iterations: int, tol: float) -> Solution:

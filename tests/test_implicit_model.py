@@ -257,6 +257,8 @@ def test_what_does_not_fit_is_refused_by_name():
         model.replace(W=x)
     with pytest.raises(ir.HypothesisError, match="B must be finite"):
         model.replace(B=np.full((N, D), np.nan))
+    with pytest.raises(ir.HypothesisError, match="CONE maps"):
+        dataclasses.replace(model, activation=np.tanh)
     with pytest.raises(ir.HypothesisError, match="radius"):
         dataclasses.replace(model, radius=0)
     with pytest.raises(ir.ShapeError, match=r"x must have shape \(batch, 3\)"):

@@ -372,6 +372,16 @@ def test_picard_says_why_it_stopped():
         wp.solve(A.astype(np.float32), b.astype(np.float32), relu, tol=1e-8)
 
 
+def test_scales_of_the_entries_do_not_matter():
+    # perron(A) = 0.5 with entries of 1e20: row and column scaling, which changes nothing but the units
+    units = 10.0 ** np.array([20.0, 0.0, -20.0])
+    A = np.triu(np.ones((3, 3)), 1) + 0.5 * np.eye(3)
+    b = np.ones((1, 3))
+    desired = wp.solve(A, b, relu, tol=1e-12).z
+    bound = wp.bound(A * units[:, None] / units, desired * units, b * units, relu)
+    assert (bound <= 1e-10 * desired * units).all()
+
+
 def test_an_empty_batch_is_solved():
     assert wp.solve(np.zeros((2, 2)), np.zeros((0, 2)), relu).z.shape == (0, 2)
 

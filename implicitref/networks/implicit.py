@@ -93,6 +93,10 @@ class ImplicitModel:
                     f"C {tuple(C.shape)} {name} must have shape {shape}; got {tuple(value.shape)}."
                 )
             object.__setattr__(self, name, value)
+        if not well_posed.is_cone(self.activation):
+            raise HypothesisError(
+                f"activation must be one of implicitref.activations, CONE maps [GREEDY-Asm1]; got {self.activation!r}."
+            )
         object.__setattr__(self, "radius", positive("radius", self.radius, " [GREEDY-SecII-relaxation]"))
 
     @property
