@@ -23,7 +23,7 @@ from .training import greedy
 
 __all__ = ["Rows", "coupled", "fit_non_strict", "greedy_non_strict"]
 
-MAX_ITER = 200
+DRAWS, SCALE, MAX_ITER = 3, 0.3, 200
 
 
 def fit_non_strict(
@@ -88,7 +88,7 @@ def greedy_non_strict(
     for n in sizes:
         before = (1,) * done
         strict = next(greedy(x, y, (*before, n), loss=loss, solver=solver, random_state=rng, start=model))
-        model, done = coupled(strict, x, y, loss), done + n
+        model, done = coupled(strict, x, y, loss, rng), done + n
         yield model
 
 
@@ -114,20 +114,34 @@ class Rows(NamedTuple):
         return Rows(*(new.reshape(old.shape).astype(old.dtype) for new, old in zip(parts, self, strict=True)))
 
 
-def coupled(model: BlockTriangularModel, x: np.ndarray, y: np.ndarray, loss: str) -> BlockTriangularModel:
-    """The last block of a strict model with its units coupled: L-BFGS on T, V and C from T = 0, never a larger loss."""
+def coupled(
+    model: BlockTriangularModel, x: np.ndarray, y: np.ndarray, loss: str, rng: np.random.Generator
+) -> BlockTriangularModel:
+    r"""The last block of a strict model with its units coupled, and no larger loss.
+
+    L-BFGS on T, V and C, the best from T = 0 and from a few small T that are drawn: a solution of (7) is often
+    stationary in T, where no unit bends inside the region of another.
+    """
     n, z = model.sizes[-1], model.features(x)
     u = np.hstack([z[:, n:], x])
     first = Rows(np.zeros((n, n), z.dtype), np.hstack([model.A[:n, n:], model.B[:n]]), np.asarray(model.C))
     target = np.argmax(y, axis=1) if loss == "cross-entropy" and y.ndim == 2 else y
+    drawn = [SCALE * np.triu(rng.normal(size=(n, n)), 1).astype(z.dtype) for _ in range(DRAWS if n > 1 else 0)]
+    starts = [first, *(first._replace(T=T) for T in drawn)]
+    tried = [first, *(searched(rows, u, target, loss) for rows in starts)]
+    values = [value_and_gradients(rows, u, target, loss)[0] for rows in tried]
+    best = int(np.argmin(values))
+    return _replaced(model, tried[best], values[best])
+
+
+def searched(rows: Rows, u: np.ndarray, target: np.ndarray, loss: str) -> Rows:
+    """Where L-BFGS ends that begins at `rows`."""
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = value_and_gradients(first.at(theta), u, target, loss)
+        value, gradient = value_and_gradients(rows.at(theta), u, target, loss)
         return value, gradient.flat()
 
-    last = first.at(minimised(objective, first.flat(), MAX_ITER))
-    values = [value_and_gradients(rows, u, target, loss)[0] for rows in (first, last)]
-    return _replaced(model, last if values[1] <= values[0] else first, min(values))
+    return rows.at(minimised(objective, rows.flat(), MAX_ITER))
 
 
 # y = C_i f + C_<i z, f the features of the unit at u = [z, x]
