@@ -169,6 +169,8 @@ def test_backends_agree(backend):
     moved = ImplicitModel(**{name: backend(p) for name, p in model.params.items()})
     found = moved.gradients(backend(x), backend(target), tol=tol / 10)
     assert_close(found.loss, desired.loss, scale=1.0, tol=tol)
+    error = np.abs(backend.numpy(found.forward.z) - desired.forward.z)
+    assert (error <= backend.numpy(found.forward.bound) + 1e3 * backend.eps).all()
     for name, gradient in found.grads.items():
         assert_close(backend.numpy(gradient), desired.grads[name], scale=size(desired.grads[name]), tol=10 * tol)
 

@@ -463,15 +463,23 @@ def test_the_ball_is_inside_what_is_well_posed_and_smaller():
 
 
 def test_backends_agree(backend):
-    A, b, _ = equation(3, ir.activations.tanh, rho=0.8)
-    # `solve` is in the gradients of test_implicit_model.py
-    desired = wp.bound(A, np.zeros_like(b), b, ir.activations.tanh)
-    assert_close(backend.numpy(wp.bound(backend(A), backend(0 * b), backend(b), ir.activations.tanh)), desired,
-                 scale=size(desired), tol=1e3 * backend.eps)  # fmt: skip
+    # `solve` and the bound that it returns are in the gradients of test_implicit_model.py
+    A, _, _ = equation(3, relu, rho=0.8)
     for project in (wp.project, wp.project_by_bisection):
         assert_close(backend.numpy(project(backend(A), 0.5)), project(A, 0.5), scale=size(A), tol=16 * backend.eps)
     assert_close(wp.perron(backend(A)), 0.8, scale=1.0, tol=1e-6 if not backend.double else 1e-12)
     assert wp.relu_well_posed(backend(A))
+
+
+def test_bound_of_single_precision_covers_it():
+    A, b, _ = equation(3, ir.activations.tanh, rho=0.8)
+    A, b = A.astype(np.float32), b.astype(np.float32)
+    exact = wp.solve(A.astype(float), b.astype(float), ir.activations.tanh, tol=1e-12).z
+    for x in (exact.astype(np.float32), np.zeros_like(b)):
+        found = wp.bound(A, x, b, ir.activations.tanh)
+        assert found.dtype == np.float32
+        assert (np.abs(x - exact) <= found).all()
+    assert wp.bound(A, exact.astype(np.float32), b, ir.activations.tanh).max() < 1e-5
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, math.nan, math.inf, "1", None])
