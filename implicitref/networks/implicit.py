@@ -166,8 +166,9 @@ class ImplicitModel:
         >>> model.solve(one, method="peaceman-rachford").z.round(6)
         array([[0.333333]])
         """
-        options: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "start": start}
-        injection = self.inject(x)
+        return self._state(self.inject(x), method, tol=tol, max_iter=max_iter, start=start)
+
+    def _state(self, injection: Array, method: str, **options: Any) -> Solution:
         if method == "picard":
             return well_posed.solve(like(injection, self.A), injection, self.activation, **options)
         return mon.equilibrium(self._monotone(), injection, self.activation, method=method, **options)
@@ -214,12 +215,12 @@ class ImplicitModel:
         # dpre = J (g + A' dpre), <g, dz> = <dpre, dA z + dB x>: pair the first equation with (I - A' J)^-1 g.
         x = self._inputs(x)
         model = dataclasses.replace(self, **{name: like(x, p) for name, p in self.params.items()})
-        options: dict[str, Any] = {"method": method, "max_iter": max_iter}
-        forward = model.solve(x, tol=tol, start=start, **options)
+        injection = model.inject(x)
+        forward = model._state(injection, method, tol=tol, max_iter=max_iter, start=start)
         z = forward.z
         prediction = model.readout(z, x)
         value, dy = loss_named(loss)(prediction, target)
-        backward = model.adjoint(z, x, dy @ model.C, tol=tol, **options)
+        backward = model.adjoint(z, injection, dy @ model.C, method=method, tol=tol, max_iter=max_iter)
         dpre, xp = backward.z, namespace(x)
         dpre_t, dy_t = xp.matrix_transpose(dpre), xp.matrix_transpose(dy)
         grads = {"A": dpre_t @ z, "B": dpre_t @ x, "C": dy_t @ z, "D": dy_t @ x}
@@ -228,9 +229,19 @@ class ImplicitModel:
             grads["x"] = dpre @ model.B if model.D is None else dpre @ model.B + dy @ model.D
         return ImplicitGradients(value, grads, prediction, forward, backward)
 
-    def adjoint(self, z: Array, x: Array, dz: Array, *, method: str, tol: float, max_iter: int) -> Solution:
-        r"""``dpre = J (dz + A' dpre)``, the gradient at the pre-activation; `tol` is relative to the largest |dz|."""
-        A, injection = like(z, self.A), self.inject(x)
+    def adjoint(
+        self, z: Array, injection: Array, dz: Array, *, method: str = "picard", tol: float = 1e-6, max_iter: int = 1000
+    ) -> Solution:
+        r"""``dpre = J (dz + A' dpre)``, the gradient at the pre-activation ``A z + injection`` [GREEDY-Eq4].
+
+        Parameters
+        ----------
+        z, injection, dz : array (batch, n)
+            The state, B x, and the gradient at the state.
+        method, tol, max_iter
+            As in `solve`; tol is relative to the largest ``|dz_i|``.
+        """
+        A = like(z, self.A)
         options: dict[str, Any] = {"tol": tol * largest(namespace(dz).abs(dz)) or tol, "max_iter": max_iter}
         if method == "picard":
             jac = self.activation.derivative(z @ A.T + injection)

@@ -104,8 +104,8 @@ def wide_ball(patch):
 
 def gradient_of_one_step(patch):
     # without the fixed-point equation of the adjoint: J g
-    def wrong(self, z, x, dz, **options):
-        jac = self.activation.derivative(z @ self.A.T + self.inject(x))
+    def wrong(self, z, injection, dz, **options):
+        jac = self.activation.derivative(z @ self.A.T + injection)
         return well_posed.solve(0 * self.A, dz, well_posed.Slopes(jac))
 
     patch.setattr(networks.ImplicitModel, "adjoint", wrong)
