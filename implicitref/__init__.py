@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _ON_DEMAND = (
     "claims",
+    "crosscheck",
     "datasets",
     "fixed_point",
     "layers",
@@ -38,6 +39,7 @@ __all__ = [
     "activations",
     "arrays",
     "claims",
+    "crosscheck",
     "datasets",
     "errors",
     "fixed_point",

@@ -1,0 +1,292 @@
+r"""The order of judgement: is the state solved, where is it not differentiable, is each block of the gradient right.
+
+No tolerance is global. A state may be as far off as the layer's solvers promise and rounding, amplified by the
+conditioning of the equation, can make it. A block may be off by what the distance of the state explains,
+
+    ||dpre(J + dJ) - dpre(J)|| <= ||(I - J W')^-1|| ||dJ (dz + W' dpre)||,
+
+dJ over the interval of Clarke where the pre-activation is known to a ball only, by what the adjoint's own solver
+promises, and by rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import norm
+from . import systems
+from .equations import Layer, OwnMap, Point, Solved
+from .forward import FORWARD, Forward, ForwardMistake
+from .mistakes import LIBRARY, Mistake, Recipe, blocks
+from .weights import magnitudes
+
+__all__ = ["Block", "Explanation", "Ground", "State", "compared", "explain", "explain_forward", "ground", "judge_state"]
+
+Blocks = dict[str, np.ndarray]
+WRONG = 0.1  # a state this far off, relative to its size, is called another state, nearer ones unfinished
+KINK = 1e-3  # a slope that may be off by this much is that of a kink
+VAGUE = 1e-2, 0.3  # an error beyond the first that only a tolerance beyond the second allows says nothing
+KINKED = ("relu", "leaky_relu", "hardtanh", "soft_threshold")
+PROBES = 4
+
+
+class Explanation(NamedTuple):
+    """A mistake that explains what was seen, and how well: the largest residual, relative to the discrepancy."""
+
+    mistake: Mistake | ForwardMistake
+    detail: str
+    residual: float
+
+
+class State(NamedTuple):
+    """What is known of a returned state: relative distance to the equilibrium, what is allowed, the verdict."""
+
+    verdict: str  # "solved", "loose", "wrong"
+    distance: float
+    allowed: float
+    residual: float
+    certificate: float
+    certified: bool
+
+
+class Block(NamedTuple):
+    """One block of the gradient: relative error and tolerance, cosine, the scalar that fits best."""
+
+    name: str
+    error: float
+    tolerance: float
+    cosine: float
+    factor: float
+    verdict: str  # "right", "wrong", "cannot tell", "not given"
+
+
+class Ground(NamedTuple):
+    """What a gradient is judged by: the point, the true blocks, absolute tolerances, typical sizes, kinks."""
+
+    point: Point
+    truth: Blocks
+    tolerance: dict[str, float]
+    size: dict[str, float]
+    kinks: int
+
+
+# ------------------------------------------------------------------------------------------------
+# The state
+
+
+def judge_state(equation: Any, x: np.ndarray, y: np.ndarray, solved: Solved, promise: float, unit: float) -> State:
+    """The output y against the equilibrium; unit is eps of the layer's dtype."""
+    truth = equation.output(solved.z, x)
+    length, n = norm(truth), math.prod(truth.shape[1:])
+    size = np.maximum(length, np.sqrt(np.mean(length**2))) if np.any(length) else np.ones_like(length)
+    allowed = 10 * promise + 8 * unit * math.sqrt(n) * amplification(equation, solved, x)
+    bound = solved.bound * _output_norm(equation)
+    distance = norm(y - truth)
+    relative, room = float(np.max(distance / size)), float(np.max(2 * bound / size)) + allowed
+    verdict = "solved" if relative <= room else ("loose" if relative < WRONG else "wrong")
+    hidden = y.shape != solved.z.shape or getattr(equation, "C", None) is not None
+    residual = math.nan if hidden else float(np.max(norm(equation.step(y, x) - y) / size))
+    return State(verdict, relative, room, residual, float(np.max(solved.bound)), solved.certified)
+
+
+def _output_norm(equation: Any) -> float:
+    C = getattr(equation, "C", None)
+    return 1.0 if C is None else float(np.linalg.norm(C, 2))
+
+
+def amplification(equation: Any, solved: Solved, x: np.ndarray) -> float:
+    """The bound on ``||(I - J W')^-1||`` where one is proven, else what it is at the equilibrium."""
+    if equation.amplification is not None:
+        return float(equation.amplification)
+    point = equation.point(solved.z, x, equation.output(solved.z, x))
+    return systems.inverse_norm(point.transposed, solved.z)
+
+
+def explain_forward(equation: Any, x: np.ndarray, y: np.ndarray, solved: Solved, allowed: float) -> list[Explanation]:
+    """Every mistake of the forward pass that explains the output, to a thousandth of its distance."""
+    hidden = getattr(equation, "C", None) is not None
+    f, truth = Forward(equation, x, y, solved.z), equation.output(solved.z, x)
+    gap, found = float(np.linalg.norm(y - truth)), []
+    room = 1e-3 * gap + 1e-2 * allowed * float(np.linalg.norm(truth))
+    for mistake in FORWARD:
+        if (hidden or isinstance(equation, OwnMap)) and not mistake.unfinished:
+            continue
+        with np.errstate(all="ignore"):
+            tried = [(float(np.linalg.norm(y - equation.output(z, x))), detail) for detail, z in mistake.states(f)]
+        off, detail = min((t for t in tried if math.isfinite(t[0])), default=(math.inf, ""))
+        if off <= min(room, 0.1 * gap):
+            found.append(Explanation(mistake, detail, off / gap))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------
+# The gradient
+
+
+def ground(
+    equation: Any,
+    x: np.ndarray,
+    dy: np.ndarray,
+    z: np.ndarray,
+    distance: np.ndarray,
+    factor: float,
+    promise: float,
+    unit: float,
+    rule: str,
+) -> Ground:
+    """Truth and tolerances at the state z, which may be `distance` (batch,) away from the one that was meant."""
+    point = equation.point(z, x, dy)
+    dpre = by_rule(point, rule)
+    truth, rng, n = point.blocks(dpre), np.random.default_rng(0), math.prod(z.shape[1:])
+    adjoint = norm(point.adjoint)
+    rounding = 4 * unit * (math.sqrt(n) * norm(z) + norm(point.pre) + norm(point.pre - z))
+    slack = _slope_interval(point, 2 * distance, rounding)
+    moved = factor * norm(slack * point.adjoint)
+    typical, explained, constant = [], [], point.blocks(np.zeros_like(z))
+    for _ in range(PROBES):
+        r, s = rng.normal(size=z.shape), rng.normal(size=z.shape)
+        typical.append(_gained(point.blocks(r * point.jac * _column(adjoint / math.sqrt(n), z)), constant))
+        by_slope = _gained(point.blocks(r * _column(moved, z)), constant)
+        by_state = _lengths(equation.state_blocks(point, s * _column(distance, z), dpre))
+        explained.append({name: by_slope[name] + by_state.get(name, 0.0) for name in by_slope})
+    uncancelled = magnitudes(equation.W, z, dpre) if isinstance(equation, Layer) else {}
+    size = {
+        name: max(_mean(typical, name), float(np.linalg.norm(truth[name])), uncancelled.get(name, 0.0))
+        for name in truth
+    }
+    allowed = 10 * promise + 8 * unit * math.sqrt(n) * factor
+    tolerance = {name: allowed * size[name] + _mean(explained, name) for name in truth}
+    if isinstance(equation, OwnMap):
+        tolerance = _by_moving(point, distance, tolerance, truth, rng, rule)
+    return Ground(point, truth, tolerance, size, int(np.count_nonzero(slack > KINK)) if _has_kinks(equation) else 0)
+
+
+def _has_kinks(equation: Any) -> bool:
+    activation = getattr(equation, "activation", None)
+    name = getattr(getattr(activation, "inner", activation), "name", "")
+    return str(name).partition("(")[0] in KINKED
+
+
+def by_rule(point: Point, rule: str) -> np.ndarray:
+    """Dpre as the rule has it: of "implicit" the gradient's, of "jfb" or "neumann:k" an approximation."""
+    if rule == "implicit":
+        return point.dpre
+    dpre = point.jac * point.dz
+    for _ in range(0 if rule == "jfb" else int(rule.partition(":")[2])):
+        dpre = point.jac * (point.dz + point.W.rmatvec(dpre))
+    return dpre
+
+
+def _slope_interval(point: Point, distance: np.ndarray, rounding: np.ndarray) -> np.ndarray:
+    # how far J may be off, entry by entry, if the pre-activation is known to ||W|| distance + rounding
+    equation = point.equation
+    if not isinstance(equation, Layer):
+        return np.zeros_like(point.pre)
+    length = 1 + equation.W.lipschitz() if equation.monotone else np.linalg.norm(equation.W.matrix, 2)
+    radius = _column(length * distance + rounding, point.pre)
+    sides = [equation.activation.derivative(point.pre + side * radius) for side in (-1, -0.5, 0.5, 1)]
+    return np.asarray(np.max([np.abs(side - point.jac) for side in sides], axis=0))
+
+
+def _by_moving(
+    point: Point, distance: np.ndarray, tolerance: dict[str, float], truth: Blocks, rng: np.random.Generator, rule: str
+) -> dict[str, float]:
+    # of a T known by its products only: how much the gradient changes when the state moves that far
+    found = dict(tolerance)
+    for _ in range(2):
+        shift = rng.normal(size=point.z.shape) * _column(distance / math.sqrt(math.prod(point.z.shape[1:])), point.z)
+        moved = point.equation.point(point.z + shift, point.x, point.dy)
+        other = moved.blocks(by_rule(moved, rule))
+        found = {name: max(found[name], tolerance[name] + 10 * _distance(other[name], truth[name])) for name in found}
+    return found
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b))
+
+
+def _column(lengths: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return lengths.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def _gained(found: Blocks, constant: Blocks) -> dict[str, float]:
+    # the part that is linear in dpre: what goes past the state, such as D' dy, is no part of it
+    return {name: _distance(block, constant[name]) for name, block in found.items()}
+
+
+def _lengths(found: Blocks) -> dict[str, float]:
+    return {name: float(np.linalg.norm(block)) for name, block in found.items()}
+
+
+def _mean(rows: list[dict[str, float]], name: str) -> float:
+    return math.sqrt(float(np.mean([row[name] ** 2 for row in rows])))
+
+
+def compared(ground: Ground, observed: Mapping[str, np.ndarray]) -> list[Block]:
+    """Every block apart; one that the target does not give is not judged."""
+    return [
+        _block(name, observed[name], truth, ground.tolerance[name], ground.size[name])
+        if name in observed
+        else Block(name, math.nan, math.nan, math.nan, math.nan, "not given")
+        for name, truth in ground.truth.items()
+    ]
+
+
+def _block(name: str, found: np.ndarray, truth: np.ndarray, tolerance: float, size: float) -> Block:
+    lengths, along = (float(np.linalg.norm(found)), float(np.linalg.norm(truth))), float(np.sum(found * truth))
+    cosine = along / (lengths[0] * lengths[1]) if lengths[0] * lengths[1] else math.nan
+    factor = along / lengths[1] ** 2 if lengths[1] else math.nan
+    error, scale = _distance(found, truth), along_or(lengths[1], size)
+    verdict = _word(error / scale, tolerance / scale)
+    return Block(name, error / scale, tolerance / scale, cosine, factor, verdict)
+
+
+def _word(error: float, tolerance: float) -> str:
+    if not error <= tolerance + 1e-300:
+        return "wrong"
+    return "right" if error <= VAGUE[0] or tolerance <= VAGUE[1] else "cannot tell"
+
+
+def along_or(length: float, size: float) -> float:
+    """What an error is relative to: the block's length, or a hundredth of its typical size where it nearly vanishes."""
+    return max(length, 1e-2 * size, 1e-300)
+
+
+def explain(ground: Ground, observed: Mapping[str, np.ndarray]) -> list[Explanation]:
+    """Every mistake of the library whose gradient is the observed one, to tolerance, in the order of the library."""
+    found = []
+    for mistake in LIBRARY:
+        with np.errstate(all="ignore"):
+            best = min(_tried(ground, observed, mistake), key=lambda e: e.residual, default=None)
+        if best is not None:
+            found.append(best)
+    return found
+
+
+def _tried(ground: Ground, observed: Mapping[str, np.ndarray], mistake: Mistake) -> list[Explanation]:
+    found = []
+    for recipe in mistake.recipes(ground.point):
+        residual = _residual(ground, observed, recipe)
+        if residual is not None:
+            found.append(Explanation(mistake, recipe.detail, residual))
+    return found
+
+
+def _residual(ground: Ground, observed: Mapping[str, np.ndarray], recipe: Recipe) -> float | None:
+    # relative to the discrepancy, over all blocks; None where a block disagrees
+    off = gap = 0.0
+    for weights in (False, True):
+        predicted = blocks(ground.point, recipe, weights)
+        for name in predicted.keys() & observed.keys():
+            truth, scale = ground.truth[name], along_or(float(np.linalg.norm(ground.truth[name])), ground.size[name])
+            error = _distance(observed[name], predicted[name])
+            room = 10 * ground.tolerance[name] * max(1.0, float(np.linalg.norm(predicted[name])) / scale)
+            if not error <= room:
+                return None
+            off, gap = off + (error / scale) ** 2, gap + (_distance(observed[name], truth) / scale) ** 2
+    residual = math.sqrt(off / gap) if gap else math.inf
+    return residual if residual <= 0.02 else None

@@ -1,0 +1,287 @@
+"""The order of judgement on one small layer: what passes, what is named, what is inconclusive, who misbehaves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import small_layers as layers
+
+import implicitref as ir
+from implicitref import crosscheck
+from implicitref.crosscheck import check
+
+
+def named(report):
+    return (report.diagnosis[0].name, *report.diagnosis[0].also)
+
+
+def test_a_right_layer_passes():
+    report = check(layers.target())
+    assert report.verdict == "pass"
+    assert report.diagnosis == ()
+    assert {block.name for block in report.blocks} == {"W", "U", "b", "x"}
+    assert all(probe.holds for probe in report.probes)
+    assert report.state.certified
+    assert report.state.distance < 1e-14
+
+
+def test_float32_passes_by_its_own_tolerance():
+    params = {name: value.astype(np.float32) for name, value in layers.PARAMS.items()}
+
+    def forward(x):
+        return layers.state(x, np.float32)
+
+    def backward(x, dz):
+        return {name: block.astype(np.float32) for name, block in layers.gradient(x, dz).items()}
+
+    target = layers.target(forward, backward, params)
+    assert target.dtype == np.float32
+    assert check(target).verdict == "pass"
+
+
+def test_a_perturbation_is_no_pass():
+    # ten times what a float64 layer promises, in one block only
+    def backward(x, dz):
+        grads = layers.gradient(x, dz)
+        return {**grads, "b": grads["b"] * (1 + 1e-6)}
+
+    report = check(layers.target(backward=backward))
+    assert report.verdict == "inconclusive"
+    assert named(report) == ("adjoint-not-solved",)
+    assert [block.verdict for block in report.blocks if block.name == "b"] == ["wrong"]
+    assert check(layers.target(backward=backward, tol=1e-5)).verdict == "pass"
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_approximations_are_legitimate(k):
+    def backward(x, dz):
+        z = layers.state(x)
+        jac = 1 - z**2
+        w = dz
+        for _ in range(k):
+            w = dz + (jac * w) @ layers.W
+        dpre = jac * w
+        return {"W": dpre.T @ z, "U": dpre.T @ x, "b": dpre.sum(axis=0), "x": dpre @ layers.U}
+
+    report = check(layers.target(backward=backward))
+    assert report.verdict == "inconclusive"
+    assert report.diagnosis[0].legitimate
+    assert named(report)[0] == ("neumann" if k else "jfb")
+    assert 0 < report.approximation.angle < 30
+    assert report.approximation.descends
+    assert report.approximation.guaranteed is True
+    assert check(layers.target(backward=backward, rule=f"neumann:{k}" if k else "jfb")).verdict == "pass"
+
+
+def test_unknown_is_called_unknown():
+    def backward(x, dz):
+        grads = layers.gradient(x, dz)
+        return {**grads, "W": grads["W"] + 0.3 * abs(grads["W"])}
+
+    report = check(layers.target(backward=backward))
+    assert report.verdict == "fail"
+    assert named(report) == ("unknown",)
+
+
+def test_loose_forward_with_a_right_adjoint_is_not_accused():
+    shift = np.random.default_rng(0).normal(size=3) * 1e-3
+
+    def forward(x):
+        return layers.state(x) + shift
+
+    for z in (None, forward):
+
+        def backward(x, dz, z=z):
+            return layers.gradient(x, dz, None if z is None else z(x))
+
+        report = check(layers.target(forward, backward))
+        assert report.verdict == "inconclusive"
+        assert named(report) == ("forward-not-solved",)
+
+
+def test_stopped_forward_tells_its_steps():
+    report = check(layers.target(lambda x: layers.state(x, steps=3)))
+    assert report.verdict == "inconclusive"
+    assert named(report)[0] == "forward-stopped"
+    assert report.diagnosis[0].detail.startswith("k = 3 ")
+
+
+def test_absolute_tolerance_is_found_by_scaling_the_loss():
+    def backward(x, dz):
+        return {name: np.where(abs(g) < 1e-5, 0.9 * g, g) for name, g in layers.gradient(x, dz).items()}
+
+    report = check(layers.target(backward=backward), random_state=1)
+    assert report.verdict == "fail"
+    assert named(report) == ("absolute-tolerance",)
+
+
+def test_float32_inside_is_named():
+    def backward(x, dz):
+        grads = layers.gradient(x.astype(np.float32), dz.astype(np.float32))
+        return {name: (g * (1 + 3e-7)).astype(np.float32).astype(np.float64) for name, g in grads.items()}
+
+    report = check(layers.target(backward=backward))
+    assert report.verdict == "fail"
+    assert named(report) == ("float32-inside",)
+
+
+def test_kinks_are_not_accused():
+    # z = relu(x) at x = 0: every slope in [0, 1] is right
+    params, x, dz = {"W": np.zeros((2, 2))}, np.array([[0.0, 1.0]]), np.array([[1.0, 2.0]])
+    for slope in (0.0, 0.4, 1.0):
+
+        def backward(x, dz, slope=slope):
+            dpre = np.where(x > 0, 1.0, np.where(x == 0, slope, 0.0)) * dz
+            return {"W": dpre.T @ np.maximum(x, 0), "x": dpre}
+
+        relu = crosscheck.from_callable(
+            lambda x: np.maximum(x, 0), backward, params, kind="fixed-point", activation=ir.activations.relu
+        )
+        report = check(relu, x=x, dz=dz)
+        assert report.verdict in ("pass", "inconclusive")
+        assert report.kinks == 1
+        assert check(relu).verdict == "pass"  # its own inputs keep away from kinks
+
+
+# ------------------------------------------------------------------------------------------------
+# Misbehaviour
+
+
+def misbehaving():
+    calls = np.random.default_rng(0)
+    loud = np.array(layers.W)
+
+    def raising(x):
+        raise RuntimeError("no CUDA")
+
+    def writing(x):
+        x += 1
+        return layers.state(x)
+
+    def changing(x, dz):
+        loud[0, 0] += 1.0
+        return layers.gradient(x, dz)
+
+    changed = crosscheck.Target(
+        "fixed-point",
+        layers.state,
+        changing,
+        lambda: {**layers.PARAMS, "W": loud},
+        ir.activations.tanh,
+        {},
+        np.dtype(np.float64),
+        1e-8,
+    )
+    return {
+        "raises": layers.target(raising),
+        "not-finite": layers.target(lambda x: layers.state(x) * np.nan),
+        "wrong-shape": layers.target(lambda x: layers.state(x).T),
+        "no-array": layers.target(lambda x: "z"),
+        "no-gradient": layers.target(backward=lambda x, dz: {"weight": dz}),
+        "input-changed": layers.target(writing),
+        "parameters-changed": changed,
+        "random": layers.target(lambda x: layers.state(x) * calls.choice([0.0, 2.0], size=(len(x), 3))),
+        "depends-on-the-batch": layers.target(lambda x: layers.state(x - x.mean(axis=0))),
+    }
+
+
+@pytest.mark.parametrize("name", misbehaving())
+def test_misbehaviour_is_named(name):
+    report = check(misbehaving()[name])
+    assert report.verdict == "fail"
+    assert named(report)[0] == name
+    assert name in str(report)
+
+
+def test_gradient_that_depends_on_the_batch():
+    def backward(x, dz):
+        return layers.gradient(x, dz - dz.mean(axis=0))
+
+    assert "depends-on-the-batch" in {finding.name for finding in check(layers.target(backward=backward)).diagnosis}
+
+
+def test_second_derivative():
+    def hessian(x, dz, v, h=1e-5):
+        return (layers.gradient(x + h * v, dz)["x"] - layers.gradient(x - h * v, dz)["x"]) / (2 * h)
+
+    assert check(layers.target(second=hessian)).verdict == "pass"
+    report = check(layers.target(second=lambda x, dz, v: 0.5 * hessian(x, dz, v)))
+    assert report.verdict == "fail"
+    assert named(report) == ("second-derivative",)
+
+
+# ------------------------------------------------------------------------------------------------
+# Reports and arguments
+
+
+def test_every_form_of_the_report(tmp_path):
+    report = check(layers.target(backward=lambda x, dz: {k: 2 * g for k, g in layers.gradient(x, dz).items()}))
+    data = json.loads(report.to_json())
+    assert data["schema"] == "implicitref-crosscheck"
+    assert data["verdict"] == "fail"
+    assert data["diagnosis"][0]["name"] == "factor-two"
+    assert [block["factor"] for block in data["blocks"]] == pytest.approx([2.0] * 4)
+    assert "| W | wrong |" in report.to_markdown()
+    page = report.to_html()
+    assert page.count("<svg") == 4
+    assert "factor-two" in page
+    assert "[MON-Eq11]" in str(report)
+
+
+def test_html_is_escaped():
+    report = check(layers.target(lambda x: [][1], name="<script>"))
+    assert "<script>" not in report.to_html()
+
+
+def test_assert_correct():
+    assert crosscheck.assert_correct(layers.target()).passed
+    with pytest.raises(crosscheck.CrosscheckError, match="minus the gradient") as caught:
+        crosscheck.assert_correct(layers.target(backward=lambda x, dz: layers.gradient(x, -dz)))
+    assert caught.value.report.verdict == "fail"
+
+
+def test_arguments_are_refused_by_name():
+    with pytest.raises(TypeError, match="target must be made by"):
+        check(layers.state)
+    with pytest.raises(ir.ShapeError, match=r"x must have shape \(batch, 2\)"):
+        check(layers.target(), x=np.zeros((2, 3)))
+    with pytest.raises(ir.ShapeError, match="dz must have the shape of the output"):
+        check(layers.target(), dz=np.zeros((2, 2)))
+    with pytest.raises(ir.HypothesisError, match="kind must be one of"):
+        crosscheck.from_callable(layers.state, layers.gradient, layers.PARAMS, kind="deq")
+    with pytest.raises(ir.HypothesisError, match="needs 'm'"):
+        crosscheck.from_callable(layers.state, layers.gradient, {"A": layers.W, "B": layers.W})
+    with pytest.raises(ir.HypothesisError, match="rule must be"):
+        layers.target(rule="exact")
+
+
+def test_command_line(tmp_path, capsys):
+    from implicitref import __main__ as cli
+
+    file = tmp_path / "their_layer.py"
+    file.write_text(
+        "import sys\nsys.path.insert(0, " + repr(str(layers.__file__).rpartition("/")[0]) + ")\n"
+        "import small_layers as layers\n"
+        "right = layers.target()\n"
+        "def wrong():\n    return layers.target(backward=lambda x, dz: layers.gradient(x, 2 * dz))\n"
+        "def loose():\n    return layers.target(lambda x: layers.state(x, steps=4))\n",
+        encoding="utf-8",
+    )
+    for name, status in (("right", 0), ("wrong", 1), ("loose", 3), ("absent", 2)):
+        assert cli.main(["crosscheck", f"{file}:{name}", "--json", str(tmp_path / "r.json")]) == status
+        output = capsys.readouterr()
+        assert (output.out if status != 2 else output.err).strip()
+    assert json.loads((tmp_path / "r.json").read_text())["verdict"] == "inconclusive"
+    assert cli.main(["crosscheck", "layer.py"]) == 2
+    assert "FILE.py:NAME" in capsys.readouterr().err
+
+
+def test_library_is_well_made():
+    library = [*crosscheck.LIBRARY, *crosscheck.FORWARD]
+    names = [mistake.name for mistake in library]
+    assert len(set(names)) == len(names) >= 30
+    known = {identifier for identifier in ir.claims.load()}
+    assert {mistake.source for mistake in library} <= known
+    assert all(mistake.says and mistake.remedy.endswith(".") for mistake in library)
