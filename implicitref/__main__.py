@@ -1,4 +1,4 @@
-"""The command line: ``implicitref train`` and ``implicitref verify``."""
+"""The command line: ``implicitref train``, ``implicitref verify`` and ``implicitref reproduce``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import __version__, activations, datasets
 from .errors import ConvergenceError, HypothesisError
 from .networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
 from .training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
-from .training.archives import unwritable, write_atomically
+from .training.archives import check_settings, unwritable, write_atomically
 from .training.loop import PAPER, RECIPES
 from .training.progress import display
 
@@ -134,6 +134,47 @@ def _crosscheck(arguments: argparse.Namespace) -> int:
             text = getattr(report, form)()
             write_atomically(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     return {"pass": OK, "fail": FAILED}.get(report.verdict, UNFINISHED)
+
+
+# ------------------------------------------------------------------------------------------------
+# reproduce
+
+
+REPRODUCE_EXAMPLES = (
+    "examples:\n  implicitref reproduce sequential-table-1 --json table-1.json\n"
+    "  implicitref reproduce sequential-table-2\n"
+    "  implicitref reproduce sequential-table-3 --data mnist.npz --checkpoint blocks.npz\n"
+    "  implicitref reproduce sequential-table-3 --data mnist.npz --checkpoint blocks.npz --resume\n"
+    "  implicitref reproduce sequential-table-3 --data fashion-mnist\n"
+    "  implicitref reproduce sequential-figure-3 --out figures\n"
+    "  implicitref reproduce sequential-figure-4 --out figures\n\n"
+    "exit status: 0 it shows what it is to show, 1 it does not or failed, 2 usage"
+)
+
+
+def _add_reproduce(commands: Any) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="make a table or figure of the papers anew",
+        description="Make a table or figure of the papers anew on this machine, beside what is printed.",
+        epilog=REPRODUCE_EXAMPLES,
+        formatter_class=RAW,
+    )
+    add = parser.add_argument
+    add("experiment", metavar="NAME", help="such as sequential-table-1; an unknown name lists all")
+    add("--seed", type=int, default=0, metavar="N", help="default 0")
+    add("--data", help="sequential-table-3: mnist (default), fashion-mnist, an npz file or a folder of IDX files")
+    add("--checkpoint", type=Path, metavar="F", help="sequential-table-3: save the sequential model after every block")
+    add("--resume", action="store_true", help="go on from --checkpoint")
+    add("--out", type=Path, metavar="DIR", help="figures: folder of NAME.png and NAME.svg (default .)")
+    add("--json", type=Path, metavar="F", help="write everything measured as JSON")
+    parser.set_defaults(run=_reproduce)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from .claims import validation
+
+    return int(importlib.import_module(".reproduce", validation().__name__).main(arguments))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -408,10 +449,7 @@ def _first(arguments: argparse.Namespace, fresh: State, config: dict[str, Any]) 
 
 def _resumed(path: Path, fresh: State, config: dict[str, Any]) -> State:
     state, saved = checkpoints.load(path, fresh.network)
-    differing = sorted(name for name in config if saved.get(name) != config[name])
-    if differing:
-        found = ", ".join(f"{name} = {saved.get(name)!r} (now {config[name]!r})" for name in differing)
-        raise ValueError(f"{path} was trained with other settings: {found}. Give the same to resume.")
+    check_settings(path, saved, config)
     return state
 
 

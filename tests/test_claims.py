@@ -45,9 +45,15 @@ REQUIRED = {
     *("GREEDY-Def1", "GREEDY-Def2", "GREEDY-Thm1", "GREEDY-Asm1", "GREEDY-Asm2", "GREEDY-Asm4", "GREEDY-Rem4"),
     *(f"GREEDY-Eq{i}" for i in range(1, 5)),
     *(f"GREEDY-Sec{name}" for name in ("I-perron", "II-norm", "II-relaxation")),
+    # experiments of GREEDY
+    *("GREEDY-Eq14", "GREEDY-SecV-bias", "GREEDY-SecV-capacity", "GREEDY-Fig3", "GREEDY-Fig4"),
+    *(f"GREEDY-Tab{i}" for i in (1, 2, 3)),
     # block-triangular models of GREEDY
     *("GREEDY-Asm3", "GREEDY-Eq5", "GREEDY-SecIII-feedforward", "GREEDY-SecIII-count", "GREEDY-SecIII-connections"),
     *("GREEDY-Eq13", "GREEDY-Thm2", "GREEDY-Thm3", "GREEDY-Eq15"),
+    # sequential training of GREEDY
+    *(f"GREEDY-Eq{i}" for i in range(6, 13)),
+    *("GREEDY-Alg1", "GREEDY-Alg2", "GREEDY-SecIV-cost", *(f"GREEDY-Rem{i}" for i in (1, 2, 3, 5, 6))),
 }
 
 

@@ -1,6 +1,6 @@
 """Training as pure functions: optimisers, schedules, step size tuning, the loop, checkpoints, progress."""
 
-from . import alpha, archives, augmentations, checkpoints, implicit, jfb, optimisers, progress, schedules
+from . import alpha, archives, augmentations, blocks, checkpoints, implicit, jfb, optimisers, progress, schedules
 from .implicit import ImplicitRecipe, Samples, projected_gradient
 from .jfb import FixedPointRecipe
 from .loop import Learner, Recipe, Record, State, Step, evaluate, minibatches, start, train
@@ -17,6 +17,7 @@ __all__ = [
     "alpha",
     "archives",
     "augmentations",
+    "blocks",
     "checkpoints",
     "evaluate",
     "implicit",

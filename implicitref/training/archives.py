@@ -7,7 +7,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import HypothesisError
 
-__all__ = ["DEFLATE_LIMIT", "read_header", "read_npz", "unwritable", "write_atomically"]
+__all__ = ["DEFLATE_LIMIT", "check_settings", "read_header", "read_npz", "unwritable", "write_atomically"]
 
 DEFLATE_LIMIT = 1032  # no deflate stream expands further, so a larger declared size is a lie
 
@@ -101,6 +101,14 @@ def read_header(path: Path, text: np.ndarray | None, schema: str, version: int) 
             f"this package reads version {version}. Install the version that wrote it."
         )
     return header
+
+
+def check_settings(path: str | os.PathLike[str], saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """HypothesisError naming what differs, unless the training kept in `path` had all these settings."""
+    differing = sorted(name for name in settings if saved.get(name) != settings[name])
+    if differing:
+        found = ", ".join(f"{name} = {saved.get(name)!r} (now {settings[name]!r})" for name in differing)
+        raise HypothesisError(f"{path} was trained with other settings: {found}. Give the same to resume.")
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:

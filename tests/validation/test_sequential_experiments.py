@@ -1,0 +1,247 @@
+"""Tables I to III and Figures 3 and 4 of GREEDY in small form, and the command that makes them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+
+import numpy as np
+import pytest
+from oracles import assert_close
+
+from implicitref import __main__ as cli
+from implicitref import claims, datasets, sequential
+
+package = claims.validation().__name__
+tables, images, figures, statements, reproduce = (
+    importlib.import_module(f"{package}.{name}")
+    for name in ("sequential_tables", "sequential_images", "sequential_figures", "sequential_statements", "reproduce")
+)
+SMALL = {
+    tables.OURS: tables.by_blocks,
+    tables.NETWORK: tables.feed_forward,
+    tables.ADAM: functools.partial(tables.by_adam, steps=3),
+    tables.END_TO_END: functools.partial(tables.end_to_end, steps=2),
+}
+
+
+def run(*arguments):
+    return cli.main(["reproduce", *map(str, arguments)])
+
+
+# ------------------------------------------------------------------------------------------------
+# Tables I and II
+
+
+@pytest.mark.claim("GREEDY-Tab1", "GREEDY-Tab2")
+@pytest.mark.parametrize("task", datasets.TASKS)
+def test_one_resampling_by_all_models(task):
+    rows = {row.model: row for row in tables.interpolation(task, 1, 1, SMALL)}
+    assert {name: row.weights for name, row in rows.items()} == dict(zip(SMALL, (495, 2026, 495, 990), strict=True))
+    assert all(row.seconds > 0 and len(row.scores) == 1 for row in rows.values())
+    assert rows[tables.OURS].score < tables.AIMS[task]
+    assert rows[tables.OURS].score < rows[tables.NETWORK].score
+    # three steps of Adam and two of projected gradients train nothing: about the root mean square of the function
+    assert all(rows[name].score > 1 for name in (tables.ADAM, tables.END_TO_END))
+    assert rows[tables.NETWORK].printed == ((14, 0.42) if task == "smooth" else (15, 0.59))
+
+
+def row(name, seconds, score):
+    return tables.Row(name, 1, seconds, score, (score,))
+
+
+def table(**changes):
+    """Seconds and score of every model, all aims reached but for the changes."""
+    measured = {tables.OURS: (1.0, 0.2), tables.NETWORK: (0.5, 0.4), tables.ADAM: (11.0, 0.3)}
+    measured |= {tables.END_TO_END: (60.0, 0.6)}
+    return [row(name, *values) for name, values in (measured | changes).items()]
+
+
+@pytest.mark.claim("GREEDY-Tab1")
+@pytest.mark.parametrize(
+    ("changes", "failing"),
+    [
+        ({}, []),
+        ({tables.OURS: (1.0, 0.22)}, ["mean test RMSE"]),
+        ({tables.NETWORK: (0.5, 0.19)}, [f"mean test RMSE, that of {tables.NETWORK}"]),
+        ({tables.NETWORK: (0.3, 0.4)}, [f"time over that of {tables.NETWORK}"]),
+        ({tables.ADAM: (9.0, 0.3)}, [f"time over that of {tables.ADAM}"]),
+        ({tables.END_TO_END: (40.0, 0.6)}, [f"time over that of {tables.END_TO_END}"]),
+        ({tables.END_TO_END: (60.0, np.nan)}, [f"mean test RMSE, that of {tables.END_TO_END}"]),
+    ],
+)
+def test_each_aim_that_is_missed_is_said(changes, failing):
+    found = tables.verdicts("GREEDY-Tab1", "smooth", table(**changes))
+    assert [v.statement for v in found if not v.as_registered] == failing
+
+
+def test_training_stops_where_scikit_learn_stops():
+    from sklearn.neural_network import MLPRegressor
+
+    task = datasets.interpolation("smooth", 0)
+    model = MLPRegressor(hidden_layer_sizes=(5,), learning_rate_init=0.02, max_iter=2000, random_state=0)
+    model.fit(task.x_train, task.y_train[:, 0])
+    full = [*model.loss_curve_, *model.loss_curve_[-1:] * 50]
+    assert len(list(tables.until_still(full, float, tables.PATIENCE))) == model.n_iter_ > 20
+    assert len(list(tables.until_still(full, float, np.inf))) == len(full)
+
+
+# ------------------------------------------------------------------------------------------------
+# the constant input
+
+
+@pytest.mark.claim("GREEDY-SecV-bias")
+def test_the_least_error_without_a_constant_is_that_of_the_best_two_half_lines():
+    task = datasets.interpolation("smooth", 0)
+    u, y = task.x_test[:, 0], task.y_test[:, 0]
+    slopes = np.linspace(-1, 1, 201)
+    sides = [min(np.sum((a * u[half] - y[half]) ** 2) for a in slopes) for half in (u > 0, u < 0)]
+    assert_close(statements.least_rmse(task.x_test, task.y_test), np.sqrt(sum(sides) / u.size), scale=1.0, tol=1e-4)
+    assert statements.least_rmse(task.x_test, task.y_test) > 1.594
+
+
+@pytest.mark.claim("GREEDY-SecV-bias")
+def test_a_trained_model_without_a_constant_stays_above_it():
+    task = datasets.interpolation("smooth", 0)
+    model = sequential.fit(task.x_train, task.y_train, 6, 2, random_state=0)
+    assert tables.rmse(model.predict(task.x_test), task.y_test) >= statements.least_rmse(task.x_test, task.y_test)
+
+
+@pytest.mark.claim("GREEDY-SecV-capacity", "GREEDY-Eq14")
+@pytest.mark.parametrize("name", ["capacity", "smoothness"])
+def test_statements_come_out_as_registered(name):
+    found = getattr(statements, name)(0, 0.1)
+    assert all(v.as_registered for v in found)
+    assert {v.form for v in found} == {"as implemented", "as printed"}
+
+
+# ------------------------------------------------------------------------------------------------
+# Table III
+
+
+TINY = images.Sizes(order=4, n_blocks=2, hidden=(6,), epochs=2)
+
+
+@pytest.mark.claim("GREEDY-Tab3")
+def test_images_by_all_models_and_resumed(tmp_path):
+    few, kept = datasets.digits(), images.Checkpoint(tmp_path / "b.npz")
+    found = images.classification(few, 0, kept, TINY)
+    models = [images.OURS, images.NETWORK, images.FULL_BATCH, images.END_TO_END]
+    assert [row.model for row in found.rows] == models
+    assert [row.weights for row in found.rows] == [4 + 4 * 65 + 40, 65 * 6 + 70, 65 * 6 + 70, 16 + 4 * 65 + 40]
+    assert [stage.block for stage in found.stages] == [1, 2]
+    assert found.stages[1].loss < found.stages[0].loss < np.log(10)  # what guessing costs
+    m = len(few.x_train)
+    assert [stage.numbers for stage in found.stages] == [2 * (m + 65) + 20, 2 * (2 + m + 65) + 40]
+    assert all(stage.peak_mib is None or stage.peak_mib > 50 for stage in found.stages)
+    with pytest.raises(ValueError, match=r"exists\. Add --resume"):
+        images.sequentially(few, 0, kept, TINY)
+    row, stages = images.sequentially(few, 0, kept._replace(resume=True), TINY)
+    assert row.score == found.rows[0].score
+    assert [stage.peak_mib for stage in stages] == [None, None]
+    with pytest.raises(ValueError, match="random_state = 0"):
+        images.sequentially(few, 1, kept._replace(resume=True), TINY)
+
+
+@pytest.mark.claim("GREEDY-Tab3")
+@pytest.mark.parametrize(
+    ("ours", "end", "mib", "failing"),
+    [
+        ((80.0, 96.4), (500.0, 96.0), 900.0, 0),
+        ((80.0, 96.2), (500.0, 96.0), 900.0, 1),
+        ((95.0, 96.4), (500.0, 96.0), 900.0, 1),
+        ((80.0, 96.4), (390.0, 97.0), 900.0, 2),
+        ((80.0, 96.4), (500.0, 96.0), 3100.0, 1),
+        ((80.0, 96.4), (500.0, 96.0), None, 0),
+    ],
+)
+def test_each_aim_on_images_that_is_missed_is_said(ours, end, mib, failing):
+    stages = [images.Stage(i, 0.1, 1.0, 10, mib) for i in (1, 2)]
+    rows = [row(images.OURS, *ours), row(images.NETWORK, 1.0, 95.0), row(images.END_TO_END, *end)]
+    found = images.verdicts(images.Images(rows, stages))
+    assert sum(not v.as_registered for v in found) == failing
+    assert any("memory" in v.statement for v in found) == (mib is not None)
+
+
+# ------------------------------------------------------------------------------------------------
+# figures and the command
+
+
+@pytest.mark.claim("GREEDY-Fig3", "GREEDY-Fig4")
+def test_figures_show_data_truth_and_prediction(tmp_path):
+    pytest.importorskip("matplotlib")
+    task = datasets.interpolation("nonsmooth", 0)
+    found = figures.Curves(task, np.stack([task.y_test[:, 0] + shift for shift in (0.0, 1.0)]))
+    png, svg = figures.draw(found, tmp_path / "figure")
+    assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    drawn = svg.read_text(encoding="utf-8")
+    assert drawn.startswith("<?xml")
+    for label in ("samples of one resampling", "function", "prediction, mean of 2 models"):
+        assert f"<!-- {label} -->" in drawn
+    axes = pytest.importorskip("matplotlib.figure").Figure().add_subplot()
+    figures._draw(axes, found)
+    shown = {line.get_label(): np.asarray(line.get_ydata()).ravel() for line in axes.lines}
+    assert np.array_equal(shown["function"], task.y_test[:, 0])
+    assert_close(shown["prediction, mean of 2 models"], task.y_test[:, 0] + 0.5, scale=1.0, tol=1e-15)
+    assert np.array_equal(shown["samples of one resampling"], task.y_train[:, 0])
+
+
+@pytest.mark.claim("GREEDY-Fig3")
+def test_curves_are_those_of_the_trained_models():
+    found = figures.curves("smooth", 1, 1)
+    assert found.predictions.shape == (1, 1000)
+    assert tables.rmse(found.predictions[0], found.task.y_test[:, 0]) < tables.AIMS["smooth"]
+
+
+def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "interpolation", lambda task, seed: table())
+    assert run("sequential-table-1", "--json", tmp_path / "r.json") == 0
+    out = capsys.readouterr().out
+    assert "mean test RMSE: 0.2 <= 0.21: holds" in out
+    assert out.splitlines()[1].split()[:3] == ["model", "weights", "seconds"]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["schema"] == "implicitref-experiment"
+    assert [r["model"] for r in report["rows"]] == list(SMALL)
+    assert len(report["verdicts"]) == 7
+    monkeypatch.setattr(tables, "interpolation", lambda task, seed: table(**{tables.OURS: (1.0, 0.3)}))
+    assert run("sequential-table-1") == 1
+    assert "0.3 <= 0.21: DOES NOT HOLD" in capsys.readouterr().out
+
+
+def test_the_command_writes_figures(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    task = datasets.interpolation("smooth", 0)
+    monkeypatch.setattr(figures, "curves", lambda name, seed: figures.Curves(task, task.y_test.T))
+    assert run("sequential-figure-3", "--out", tmp_path / "new") == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "sequential-figure-3.png",
+        "sequential-figure-3.svg",
+    ]
+    assert capsys.readouterr().out.count("wrote") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["sequential-table-9"],
+            "no experiment 'sequential-table-9'; there are sequential-table-1, sequential-table-2",
+        ),
+        (["sequential-table-1", "--data", "digits"], "--data means nothing to sequential-table-1"),
+        (["sequential-table-3", "--out", "."], "--out means nothing to sequential-table-3"),
+        (["sequential-table-3", "--resume"], "--resume needs --checkpoint"),
+        (["sequential-table-1", "--seed", "-1"], "--seed must be >= 0"),
+        (["sequential-table-3", "--data", "nowhere.npz"], "'nowhere.npz' is none of them"),
+        (["sequential-table-1", "--json", "no/such/folder.json"], "there is no such folder"),
+    ],
+)
+def test_usage_is_explained(arguments, message, capsys):
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_has_examples(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert all(f"implicitref reproduce {name}" in out for name in reproduce.EXPERIMENTS)
