@@ -34,6 +34,7 @@ __all__ = [
     "alternating",
     "alternation",
     "augment",
+    "convex",
     "counts",
     "feed_forward",
     "fit",

@@ -7,6 +7,7 @@ Training runs on the host, in NumPy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ def hyperplanes(problem: Problem, rng: np.random.Generator, count: int) -> Array
     spread = seen.std(axis=0)
     width = np.maximum(spread, np.sqrt(np.mean(spread**2)))  # a column that hardly varies is not blown up
     V = np.where(spread > 0, rng.normal(size=(count, spread.size)), 0) / np.where(width > 0, width, 1)
-    V /= max(1, np.count_nonzero(spread)) ** 0.5
+    V /= math.sqrt(max(1, int(np.count_nonzero(spread))))
     constant = np.flatnonzero((spread == 0) & (seen[0] != 0))
     if constant.size:
         at = seen[rng.integers(len(seen), size=count)]

@@ -58,7 +58,7 @@ def adam(
     best, state = start(problem, rng), None
     now, lowest, stale = best, value(problem, best), 0
     for epoch in range(epochs):
-        order = [] if batch is None else rng.permutation(m)
+        order = rng.permutation(m)
         for k in range(pieces):
             part = problem if batch is None else problem.rows(order[k * batch : (k + 1) * batch])
             rate = _rate(learning_rate, final_rate, (epoch + k / pieces) / epochs)
@@ -105,15 +105,16 @@ def _joint(problem: Problem, first: Solved, max_iter: int) -> Solved:
 
 def minimised(function: Callable[[np.ndarray], tuple[float, np.ndarray]], at: np.ndarray, steps: int) -> np.ndarray:
     """What SciPy's L-BFGS reaches in so many steps."""
-    from scipy.optimize import minimize
+    import scipy.optimize
 
+    def double(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = function(flat)
+        return value, gradient.astype(np.float64)
+
+    search: Any = scipy.optimize.minimize
     options = {"maxiter": steps, "ftol": 1e-9, "gtol": 1e-9}
-    double = lambda flat: _double(function(flat))  # noqa: E731
-    return np.asarray(minimize(double, at.astype(np.float64), jac=True, method="L-BFGS-B", options=options).x)
-
-
-def _double(pair: tuple[float, np.ndarray]) -> tuple[float, np.ndarray]:
-    return pair[0], pair[1].astype(np.float64)
+    found = search(double, at.astype(np.float64), jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(found.x)
 
 
 def accepted(problem: Problem, old: Solved, new: Solved) -> Solved:

@@ -252,7 +252,7 @@ def _labels(y: Any) -> np.ndarray:
             "y must be one-hot, a single 1 in every row and 0 elsewhere: (9) is the cross-entropy only where the rows "
             "sum to 1 [GREEDY-Eq9]. Give integer labels (m,) otherwise."
         )
-    return np.argmax(host, axis=1)
+    return np.asarray(np.argmax(host, axis=1))
 
 
 def _solver(solver: str | Solver | None, loss: str) -> Solver:
