@@ -79,6 +79,12 @@ def _complain(message: object, status: int) -> int:
     return status
 
 
+def _tell(step: str) -> None:
+    """Who waits at a terminal sees what is being trained."""
+    if sys.stderr.isatty():
+        print(step, file=sys.stderr)
+
+
 # ------------------------------------------------------------------------------------------------
 # the experiments
 
@@ -86,7 +92,7 @@ def _complain(message: object, status: int) -> int:
 def _interpolation(claim: str, task: str) -> Callable[[Namespace], Finding]:
     def experiment(namespace: Namespace) -> Finding:
         with run.one_thread():  # small products
-            rows = sequential_tables.interpolation(task, namespace.seed)
+            rows = sequential_tables.interpolation(task, namespace.seed, tell=_tell)
         verdicts = sequential_tables.verdicts(claim, task, rows)
         cells = [_cells(row, f"{row.score:.3f} ({min(row.scores):.3f} to {max(row.scores):.3f})", "") for row in rows]
         return Finding(_header("test RMSE"), cells, verdicts, {"rows": [row._asdict() for row in rows]})
@@ -97,7 +103,7 @@ def _interpolation(claim: str, task: str) -> Callable[[Namespace], Finding]:
 def _images(namespace: Namespace) -> Finding:
     data = datasets.load(namespace.data or "mnist")
     checkpoint = sequential_images.Checkpoint(namespace.checkpoint, namespace.resume) if namespace.checkpoint else None
-    found = sequential_images.classification(data, namespace.seed, checkpoint)
+    found = sequential_images.classification(data, namespace.seed, checkpoint, tell=_tell)
     cells = [_cells(row, f"{row.score:.2f} %", " %") for row in found.rows]
     details = {"rows": [row._asdict() for row in found.rows], "stages": [stage._asdict() for stage in found.stages]}
     verdicts = sequential_images.verdicts(found)

@@ -21,7 +21,7 @@ from ..errors import HypothesisError
 from ..sequential import BlockTriangularModel, counts
 from ..training import blocks
 from ..training.implicit import ImplicitRecipe
-from .sequential_tables import END_TO_END, NETWORK, OURS, Row, unstructured, weights_of
+from .sequential_tables import END_TO_END, NETWORK, OURS, Row, silent, unstructured, weights_of
 from .verdict import Verdict, compare
 
 __all__ = ["Checkpoint", "Images", "Sizes", "Stage", "classification", "verdicts"]
@@ -77,17 +77,24 @@ class Checkpoint(NamedTuple):
 
 
 def classification(
-    data: datasets.Dataset, seed: int = 0, checkpoint: Checkpoint | None = None, sizes: Sizes = SIZES
+    data: datasets.Dataset,
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    sizes: Sizes = SIZES,
+    tell: Callable[[str], object] = silent,
 ) -> Images:
     """All models on one data set; end to end makes as many passes over the images as the sequential training."""
+    tell(OURS)
     ours, stages = sequentially(data, seed, checkpoint, sizes)
-    rows = [
-        ours,
-        _feed_forward(NETWORK, data, seed, sizes, min(200, len(data.x_train))),
-        _feed_forward(FULL_BATCH, data, seed, sizes, len(data.x_train)),
-        _end_to_end(data, seed, sizes),
-    ]
-    printed = PRINTED["fashion" if "fashion" in data.name else "mnist"]
+    others = {
+        NETWORK: lambda: _feed_forward(NETWORK, data, seed, sizes, min(200, len(data.x_train))),
+        FULL_BATCH: lambda: _feed_forward(FULL_BATCH, data, seed, sizes, len(data.x_train)),
+        END_TO_END: lambda: _end_to_end(data, seed, sizes),
+    }
+    rows, printed = [ours], PRINTED["fashion" if "fashion" in data.name else "mnist"]
+    for name, train in others.items():
+        tell(name)
+        rows.append(train())
     return Images([row._replace(printed=printed.get(row.model)) for row in rows], stages)
 
 

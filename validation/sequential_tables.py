@@ -133,14 +133,23 @@ def until_still(
 # the tables
 
 
+def silent(step: str) -> None:
+    """Nobody is told."""
+
+
 def interpolation(
-    task: str, seed: int = 0, resamplings: int = RESAMPLINGS, competitors: Mapping[str, Any] = COMPETITORS
+    task: str,
+    seed: int = 0,
+    resamplings: int = RESAMPLINGS,
+    competitors: Mapping[str, Any] = COMPETITORS,
+    tell: Callable[[str], object] = silent,
 ) -> list[Row]:
     """Table I ("smooth") or II ("nonsmooth"): all competitors on every resampling, one after another."""
     measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in competitors}
     for resampling in range(seed, seed + resamplings):
         sample = datasets.interpolation(task, resampling)
         for name, train in competitors.items():
+            tell(f"resampling {resampling - seed + 1} of {resamplings}: {name}")
             measured[name].append(_measured(train, sample, resampling))
     return [_row(name, found, PRINTED[task].get(name)) for name, found in measured.items()]
 

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 from oracles import assert_close
+from planted import check_noticed
 
 from implicitref import __main__ as cli
 from implicitref import claims, datasets, sequential
@@ -37,7 +38,9 @@ def run(*arguments):
 @pytest.mark.claim("GREEDY-Tab1", "GREEDY-Tab2")
 @pytest.mark.parametrize("task", datasets.TASKS)
 def test_one_resampling_by_all_models(task):
-    rows = {row.model: row for row in tables.interpolation(task, 1, 1, SMALL)}
+    told = []
+    rows = {row.model: row for row in tables.interpolation(task, 1, 1, SMALL, told.append)}
+    assert told == [f"resampling 1 of 1: {name}" for name in SMALL]
     assert {name: row.weights for name, row in rows.items()} == dict(zip(SMALL, (495, 2026, 495, 990), strict=True))
     assert all(row.seconds > 0 and len(row.scores) == 1 for row in rows.values())
     assert rows[tables.OURS].score < tables.AIMS[task]
@@ -114,6 +117,31 @@ def test_statements_come_out_as_registered(name):
     found = getattr(statements, name)(0, 0.1)
     assert all(v.as_registered for v in found)
     assert {v.form for v in found} == {"as implemented", "as printed"}
+
+
+def gaussian_decay(patch):
+    patch.setattr(datasets, "damped_cosine", lambda u: 5 * np.cos(np.pi * u) * np.exp(-(u**2) / 2))
+
+
+def readout_left_out(patch):
+    right = sequential.counts.layered
+    patch.setattr(sequential.counts, "layered", lambda widths, **options: right(widths[:-1], **options))
+
+
+def augmented_by_zero(patch):
+    patch.setattr(sequential, "augment", lambda x: np.concatenate([x, np.zeros_like(x)], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("plant", "claim"),
+    [
+        (gaussian_decay, "GREEDY-Eq14"),
+        (readout_left_out, "GREEDY-SecV-capacity"),
+        (augmented_by_zero, "GREEDY-SecV-bias"),
+    ],
+)
+def test_planted_bugs_are_noticed(plant, claim, monkeypatch):
+    check_noticed(importlib.import_module(f"{package}.run"), plant, claim, monkeypatch)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -195,7 +223,7 @@ def test_curves_are_those_of_the_trained_models():
 
 
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "interpolation", lambda task, seed: table())
+    monkeypatch.setattr(tables, "interpolation", lambda task, seed, tell: table())
     assert run("sequential-table-1", "--json", tmp_path / "r.json") == 0
     out = capsys.readouterr().out
     assert "mean test RMSE: 0.2 <= 0.21: holds" in out
@@ -204,7 +232,7 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert report["schema"] == "implicitref-experiment"
     assert [r["model"] for r in report["rows"]] == list(SMALL)
     assert len(report["verdicts"]) == 7
-    monkeypatch.setattr(tables, "interpolation", lambda task, seed: table(**{tables.OURS: (1.0, 0.3)}))
+    monkeypatch.setattr(tables, "interpolation", lambda task, seed, tell: table(**{tables.OURS: (1.0, 0.3)}))
     assert run("sequential-table-1") == 1
     assert "0.3 <= 0.21: DOES NOT HOLD" in capsys.readouterr().out
 
