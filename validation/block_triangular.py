@@ -282,9 +282,9 @@ def _non_strict(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
 def _trained(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
     for k in range(trials):
         rng = np.random.default_rng(seed + k)
-        x = np.column_stack([rng.uniform(-2, 2, 60), np.ones(60)])
-        y, eps = np.sin(3 * x[:, :1]) + 0.1 * rng.normal(size=(60, 1)), rng.uniform(0.05, 1.95)
-        model = seq.fit_non_strict(x, y, 7, 3, eps=eps, random_state=seed + k)
+        x = np.column_stack([rng.uniform(-2, 2, 40), np.ones(40)])
+        y, eps = np.sin(3 * x[:, :1]) + 0.1 * rng.normal(size=(40, 1)), rng.uniform(0.05, 1.95)
+        model = seq.fit_non_strict(x, y, 4, 2, eps=eps, random_state=seed + k)
         z, losses = model.features(x), [record.loss for record in model.history]
         yield (scaled(z - step(model.A, model.B, x, z), z), np.diff(losses)), f"eps = {eps:.2g}, seed {seed + k}"
 
