@@ -72,6 +72,24 @@ def complex_like(x: Array, value: Array) -> Array:
     return xp.asarray(value, dtype=dtype, device=compat.device(x))
 
 
+def real_like(x: Array, value: Array) -> Array:
+    """`value`, real, with the library, device and precision of `x`, real or complex."""
+    return (
+        like(namespace(x).real(x[:0, ...]), value)
+        if namespace(x).isdtype(x.dtype, "complex floating")
+        else like(x, value)
+    )
+
+
+def complex_of(re: Array, im: Array) -> Array:
+    """re + i im."""
+    if type(re) is not np.ndarray:
+        return complex_like(re, re) + 1j * complex_like(im, im)
+    z = np.empty(re.shape, np.result_type(re.dtype, np.complex64))  # no intermediate arrays: these are large
+    z.real, z.imag = re, im
+    return z
+
+
 def place(x: Array) -> tuple[str, str]:
     """dtype and device of `x`, to be compared."""
     return str(x.dtype), str(compat.device(x))
@@ -185,6 +203,13 @@ def zeros(shape: tuple[int, ...], x: Array) -> Array:
     if type(x) is np.ndarray:
         return np.zeros(shape, x.dtype)
     return namespace(x).zeros(shape, dtype=x.dtype, device=compat.device(x))
+
+
+def zeros_alike(x: Array) -> Array:
+    """Zeros of the shape of `x`, to be read only: of a large NumPy array one zero that stands in every place."""
+    if type(x) is np.ndarray and x.size > 2**18:
+        return np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    return namespace(x).zeros_like(x)
 
 
 def from_numpy(values: np.ndarray, x: Array) -> Array:
@@ -332,13 +357,21 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def owned(x: Array, memory: tuple[int, ...] | None = None) -> Array:
-    """A copy of `x` that nobody else can write to; on NumPy it is marked read-only.
+    """A copy of `x` that nobody else can write to; on NumPy it is marked read-only, and what is already such is kept.
 
     `memory` lists the axes from the slowest to the fastest; by default the order of `x` stays. The order of states is
     part of what makes a solve fast.
     """
     if type(x) is not np.ndarray:
         return namespace(x).asarray(x, copy=True)
-    copy = x.copy(order="K") if memory is None else x.transpose(memory).copy().transpose(_inverse(memory))
+    ordered = x if memory is None else x.transpose(memory)
+    if _read_only(x) and (memory is None or ordered.flags.c_contiguous):
+        return x
+    copy = ordered.copy(order="K" if memory is None else "C")
     copy.flags.writeable = False
-    return copy
+    return copy if memory is None else copy.transpose(_inverse(memory))
+
+
+def _read_only(x: Any) -> bool:
+    # a read-only view of memory that is not, or is not NumPy's, can change under its holder
+    return type(x) is np.ndarray and not x.flags.writeable and (x.base is None or _read_only(x.base))

@@ -66,6 +66,11 @@ def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
     return value, (exponentials / total - targets) / batch
 
 
+def count_correct(logits: Array, labels: Array) -> int:
+    """How many rows of logits are largest at the label."""
+    return int(np.count_nonzero(to_numpy(logits).argmax(axis=1) == to_numpy(labels)))
+
+
 def one_hot(labels: Array, logits: Array) -> Array:
     """Rows of the identity, like `logits`: (batch,) integers to (batch, classes)."""
     labels, classes = to_numpy(labels), logits.shape[1]

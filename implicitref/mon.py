@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, each, eye, inner, leaves, like, memoised, namespace, owned, place
+from .arrays import Array, alongside, checked, each, eye, inner, leaves, like, namespace, owned, place, zeros_alike
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .operators.linear import batch_of
@@ -27,6 +27,7 @@ from .splitting import Inclusion, Solution, rates, solve
 
 __all__ = [
     "AdjointProx",
+    "adjoint",
     "adjoint_state",
     "backward_inclusion",
     "equilibrium",
@@ -83,7 +84,7 @@ def backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
 
 
 def _backward_inclusion(W: Any, jac: Array, dz: Array) -> Inclusion:
-    return Inclusion(Transpose(W), namespace(dz).zeros_like(dz), AdjointProx(jac, dz), W.m)
+    return Inclusion(Transpose(W), zeros_alike(dz), AdjointProx(jac, dz), W.m)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +110,6 @@ class AdjointProx:
         """u -> prox^alpha(u) = s u + t."""
         return _line(*self._line(alpha))
 
-    @memoised
     def _line(self, alpha: float) -> tuple[Array, Array]:
         s = self.jac / (self.jac + alpha * (1 - self.jac))
         return s, s * (alpha * self.dz)
@@ -121,7 +121,8 @@ class AdjointProx:
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
         s, t = self._line(alpha)
-        return _line(2 * s - 1, 2 * t)
+        t *= 2
+        return _line(2 * s - 1, t)
 
 
 def _line(slope: Array, intercept: Array) -> Callable[[Array], Array]:
@@ -230,20 +231,58 @@ def equilibrium_vjp(
     >>> grads["injection"], grads["A"]               # z = b/2 = b/(1 + A^2)
     (array([[0.5]]), array([[-0.5]]))
     """
-    # z = sigma(p), p = W z + injection. With dpre the gradient at p: dz + W' dpre is the whole gradient at z, so
-    # dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz. Then d<loss> = <dpre, dW z + dinjection>.
+    # z = sigma(p), p = W z + injection: d<loss> = <dpre, dW z + dinjection> with dpre the gradient at p
     injection = _checked_states("injection", W, injection)
-    W = _operator(W, injection)
-    z, dz = _same("z", z, injection), owned(_same("dz", dz, injection), W.memory)
-    pre = W.matvec(z) + injection if pre is None else _same("pre", pre, injection)
-    jac = _activation(activation).derivative(pre)
+    W, z = _operator(W, injection), _same("z", z, injection)
+    pre = _preactivation(W, injection, z) if pre is None else _same("pre", pre, injection)
+    jac, dz = _activation(activation).derivative(pre), _same("dz", dz, injection)
+    start = None if start is None else _same("start", start, injection)
     del pre  # of the size of a state
-    start = namespace(dz).zeros_like(dz) if start is None else owned(_same("start", start, injection), W.memory)
-    alpha = rates.best_alpha(W, method) if alpha is None else alpha
-    inclusion = _backward_inclusion(W, jac, dz)
-    solution = solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop)
+    options: dict[str, Any] = {"method": method, "alpha": alpha, "tol": tol, "max_iter": max_iter, "stop": stop}
+    solution = _adjoint(_backward_inclusion(W, jac, owned(dz, W.memory)), start, **options)
     dpre = solution.z
     return {"injection": dpre, **W.vjp(z, dpre), "m": -inner(dpre, z)}, solution
+
+
+def adjoint(
+    W: Any,
+    jac: Array,
+    dz: Array,
+    *,
+    method: str = "peaceman-rachford",
+    alpha: float | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    start: Array | None = None,
+    stop: str = "certificate",
+) -> Solution:
+    r"""dpre = u-tilde, the zero of Theorem 3's inclusion, by Algorithms 3 and 4 corrected [MON-Alg3, MON-Alg4].
+
+    Arguments as in `backward_inclusion` and `equilibrium`; the z of the solution is dpre.
+
+    Examples
+    --------
+    >>> import numpy as np, implicitref as ir
+    >>> W = ir.operators.MonotoneDense(np.array([[1.0]]), np.array([[0.0]]), m=1.0)
+    >>> ir.mon.adjoint(W, np.array([[1.0]]), np.array([[1.0]])).z        # dz + W' dpre = dpre
+    array([[0.5]])
+    """
+    # dz + W' dpre is the whole gradient at z, so dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz
+    options: dict[str, Any] = {"method": method, "alpha": alpha, "tol": tol, "max_iter": max_iter, "stop": stop}
+    return _adjoint(backward_inclusion(W, jac, dz), start, **options)
+
+
+def _adjoint(inclusion: Inclusion, start: Array | None, **options: Any) -> Solution:
+    W, b = inclusion.W.of, inclusion.b
+    start = b if start is None else owned(_same("start", start, b, "dz"), W.memory)
+    alpha = rates.best_alpha(W, options["method"]) if options["alpha"] is None else options["alpha"]
+    return solve(inclusion, start, **(options | {"alpha": alpha}))
+
+
+def _preactivation(W: Any, injection: Array, z: Array) -> Array:
+    pre = W.matvec(z)
+    pre += injection  # a fresh array, which keeps the memory order of states
+    return pre
 
 
 def adjoint_state(W: Any, dpre: Array, dz: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import oracles
@@ -263,3 +264,48 @@ def test_wrong_parameters_and_inputs_are_refused_by_name(kind):
     for shape in ((c, height, width), (2, c * height * width), (2, c + 1, height, width), (2, c, height, width + 1)):
         with pytest.raises(errors.ShapeError, match=r"x must have shape \(batch, "):
             network.logits(np.ones(shape))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_a_batch_solved_in_parts_gives_the_gradient_of_the_whole(kind, parts):
+    network, x, labels = problem(kind)
+    whole = network.gradients(x, labels, tol=1e-11)
+    found = network.accumulate(x, labels, parts, certify=True, tol=1e-11)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-11)
+    assert found.correct == np.count_nonzero(network.logits(x, tol=1e-11).argmax(axis=1) == labels)
+    assert set(found.grads) == set(network.params)
+    for name, gradient in found.grads.items():
+        assert_close(gradient, whole.grads[name], scale=1 + size(whole.grads[name]), tol=1e-9)
+    assert found.forward_iterations <= whole.forward.iterations + 1
+    assert 0 < found.certified_error <= 1e-11
+
+
+def test_uneven_parts_count_by_their_samples():
+    network, x, labels = problem("conv")
+    losses = [network.gradients(x[i : i + 1], labels[i : i + 1], tol=1e-11).loss for i in range(BATCH)]
+    assert network.accumulate(x, labels, 2, tol=1e-11).loss == pytest.approx(
+        np.mean(losses), rel=1e-10
+    )  # 2 + 1 samples
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("conv", 2), ("multitier", 3)])
+def test_memory_of_a_step_is_that_of_a_part_whatever_the_iterations(kind, parts):
+    # the peaks of steps whose iterations differ tenfold are one, and lie under six states besides the factors
+    build, image, channels = {
+        "conv": (networks.mon_conv, (1, 16, 16), 12),
+        "multitier": (networks.mon_multitier, (1, 16, 16), (16, 8)),
+    }[kind]
+    network, rng = build(np.random.default_rng(0), image, channels), np.random.default_rng(1)
+    x, labels = rng.normal(size=(192, *image)).astype(np.float32), rng.integers(10, size=192)
+    network.accumulate(x[:1], labels[:1], 1, alpha=3e-2, tol=0.9, stop="relative-change")
+    peaks, counts = [], []
+    for tol in (2e-2, 5e-4):
+        tracemalloc.start()
+        found = network.accumulate(x, labels, parts, alpha=3e-2, tol=tol, stop="relative-change")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        counts.append(found.forward_iterations)
+    assert counts[1] > 10 * counts[0]
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.02)
+    assert max(peaks) < 6 * 4 * 192 * math.prod(network.W.state_shape)

@@ -3,21 +3,22 @@ r"""The MONs of Table D1: ``z* = sigma(W z* + U x + b)``, a dense layer on featu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .. import mon
 from ..activations import Activation, relu
-from ..arrays import Array, checked, is_array, largest, like, namespace, norm, to_numpy
+from ..arrays import Array, checked, is_array, largest, like, namespace, norm, owned, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..layers import affine, affine_vjp
-from ..losses import cross_entropy
+from ..losses import count_correct, cross_entropy
 from ..operators import MonotoneDense
 from ..splitting import Solution
 from .ends import ROWS, Images, Rows
 
-__all__ = ["Gradients", "MonNetwork", "SolveOptions", "mon_network"]
+__all__ = ["Accumulated", "Gradients", "MonNetwork", "SolveOptions", "mon_network"]
 
 OUTSIDE_W = ("U", "b", "readout_weight", "readout_bias")
 SCALES, SMALLEST = ("g", "gs"), 1e-6  # of appendix D.2, > 0 where a root is taken
@@ -40,6 +41,17 @@ class Gradients(NamedTuple):
     grads: dict[str, Array]
     forward: Solution
     backward: Solution
+
+
+class Accumulated(NamedTuple):
+    """The sums over the parts of a batch: what a training step needs of two solves, none of whose states is kept."""
+
+    loss: float
+    grads: dict[str, Array]
+    correct: int
+    forward_iterations: int
+    backward_iterations: int
+    certified_error: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,23 +176,82 @@ class MonNetwork:
         True
         """
         # logits = W_o features(z) + b_o, z = sigma(W z + U x + b): the chain rule, last layer first
-        x = self._inputs(x)
-        network, ends = self.following(x), self.ends
-        W, activation = network.W, network.activation
-        injection = ends.inject(W, x, network.U, network.b)
-        start = self.start(injection, options.get("alpha"))
-        forward = mon.equilibrium(W, injection, activation, start=start, **options)
-        loss, dlogits = cross_entropy(network.readout(forward.z), labels)
-        dfeatures, dweight, dbias = affine_vjp(ends.features(W, forward.z), network.readout_weight, dlogits)
-        dz = ends.features_vjp(W, dfeatures)
-        pre = activation.root(forward.u, forward.alpha)  # with sigma(pre) = z: the product W z is not needed
-        hidden, backward = mon.equilibrium_vjp(W, injection, activation, forward.z, dz, pre=pre, **_scaled(options, dz))
-        dU, db = ends.inject_vjp_params(W, x, hidden["injection"])
-        grads = _flat({name: hidden[name] for name in W.params})
-        grads |= {"U": dU, "b": db, "readout_weight": dweight, "readout_bias": dbias}
+        network, x = self._alongside(x)
+        forward = network._settled(x, options)
+        loss, _, grads, dz = network._above(forward.z, labels)
+        backward = network._adjoint(network._jacobian(forward), dz, options)
+        grads |= _flat(network.W.vjp(forward.z, backward.z)) | network._below(x, backward.z)
         if inputs:
-            grads["x"] = ends.inject_vjp(W, network.U, hidden["injection"])
+            grads["x"] = network.ends.inject_vjp(network.W, network.U, backward.z)
         return Gradients(loss, grads, forward, backward)
+
+    def accumulate(
+        self, x: Array, labels: Array, parts: int, *, certify: bool = False, **options: Unpack[SolveOptions]
+    ) -> Accumulated:
+        r"""`gradients` of a batch that is solved in `parts`: of each nothing is kept but sums over its samples.
+
+        Parameters
+        ----------
+        x, labels
+            As in `gradients`.
+        parts : int, >= 1
+        certify : bool
+            Also give the largest certified error.
+        """
+        network, x = self._alongside(x)
+        found: list[Accumulated] = []
+        count, sums = x.shape[0], list[Array]()
+        size = max(1, -(-count // parts))
+        for i in range(0, max(1, count), size):
+            part, share = slice(i, i + size), min(size, count - i) / max(1, count)
+            terms, z, dpre = network._part(x[part, ...], labels[part], share, certify, options)
+            found, sums = [*found, terms], _onto(sums, network.W.correlate(z, dpre))
+            del z, dpre
+        total: Accumulated = functools.reduce(_added, found)
+        return total._replace(grads=total.grads | _flat(network.W.vjp_from(sums)))
+
+    def _part(
+        self, x: Array, labels: Array, share: float, certify: bool, options: SolveOptions
+    ) -> tuple[Accumulated, Array, Array]:
+        # one after the other each array of the size of a state goes as soon as it has served
+        forward = self._settled(x, options)
+        z, jac, steps = forward.z, self._jacobian(forward), forward.iterations
+        error = largest(forward.bound) if certify else None
+        del forward
+        loss, correct, grads, dz = self._above(z, labels, share)
+        backward = self._adjoint(jac, dz, options)
+        dpre, back_steps = backward.z, backward.iterations
+        del backward, jac, dz
+        return Accumulated(loss, grads | self._below(x, dpre), correct, steps, back_steps, error), z, dpre
+
+    def _alongside(self, x: Array) -> tuple[MonNetwork, Array]:
+        x = self._inputs(x)
+        return self.following(x), x
+
+    def _settled(self, x: Array, options: SolveOptions) -> Solution:
+        injection = owned(self.ends.inject(self.W, x, self.U, self.b), self.W.memory)  # which no solve copies again
+        start = self.start(injection, options.get("alpha"))
+        return mon.equilibrium(self.W, injection, self.activation, start=start, **options)
+
+    def _above(self, z: Array, labels: Array, share: float = 1.0) -> tuple[float, int, dict[str, Array], Array]:
+        # the loss, times the share of these samples in the batch, how many are right, gradients by readout and by z
+        features = self.ends.features(self.W, z)
+        logits = affine(features, self.readout_weight, self.readout_bias)
+        loss, dlogits = cross_entropy(logits, labels)
+        dfeatures, dweight, dbias = affine_vjp(features, self.readout_weight, share * dlogits)
+        dz = owned(self.ends.features_vjp(self.W, dfeatures), self.W.memory)
+        return share * loss, count_correct(logits, labels), {"readout_weight": dweight, "readout_bias": dbias}, dz
+
+    def _jacobian(self, forward: Solution) -> Array:
+        # at the pre-activation w of the forward solve, sigma(w) = z: the product W z is not needed
+        return owned(self.activation.derivative(self.activation.root(forward.u, forward.alpha)), self.W.memory)
+
+    def _adjoint(self, jac: Array, dz: Array, options: SolveOptions) -> Solution:
+        return mon.adjoint(self.W, jac, dz, **_scaled(options, dz))
+
+    def _below(self, x: Array, dpre: Array) -> dict[str, Array]:
+        dU, db = self.ends.inject_vjp_params(self.W, x, dpre)
+        return {"U": dU, "b": db}
 
     def start(self, injection: Array, alpha: float | None) -> Array | None:
         """Where an iteration with that step may start: the u that would be the solution if W z were 0.
@@ -199,6 +270,27 @@ class MonNetwork:
             wanted = ", ".join(map(str, self.input_shape))
             raise ShapeError(f"x must have shape (batch, {wanted}); got {tuple(x.shape)}.")
         return x
+
+
+def _added(a: Accumulated, b: Accumulated) -> Accumulated:
+    """What two parts of a batch give together."""
+    return Accumulated(
+        loss=a.loss + b.loss,
+        grads={name: a.grads[name] + b.grads[name] for name in a.grads},
+        correct=a.correct + b.correct,
+        forward_iterations=max(a.forward_iterations, b.forward_iterations),
+        backward_iterations=max(a.backward_iterations, b.backward_iterations),
+        certified_error=max((e for e in (a.certified_error, b.certified_error) if e is not None), default=None),
+    )
+
+
+def _onto(sums: list[Array], terms: Iterator[Array]) -> list[Array]:
+    """The sums, arrays that nobody else holds, with the terms added one by one; the terms where there are none yet."""
+    if not sums:
+        return list(terms)
+    for i, term in enumerate(terms):
+        sums[i] += term
+    return sums
 
 
 def _flat(params: Mapping[str, Any]) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from .fourier import FourierMap, adjoint, identity_like, outer, real_blocks, ske
 from .linear import about, inverse
 from .strided import fold, whole
 
-__all__ = ["Cascade", "Grid", "Stage", "Tier", "resolvent", "tiers", "vjp", "weight"]
+__all__ = ["Cascade", "Grid", "Stage", "Tier", "correlate", "resolvent", "tiers", "vjp_from", "weight"]
 
 
 class Grid(NamedTuple):
@@ -72,10 +72,9 @@ class Stage:
         """D with complex numbers as 2 x 2 blocks."""
         return real_blocks(self.D)
 
-    @memoised
     def adjoint_pairs(self) -> Array:
-        """The same of D*."""
-        return real_blocks(adjoint(self.D))
+        """The same of D*: the transpose."""
+        return namespace(self.D).matrix_transpose(self.pairs())
 
     def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         """(batch, c, h, w) and what was received to the result, also in `out`, and what is passed on."""
@@ -286,31 +285,38 @@ def _stage(tier: Tier, i: int, P: Array, Q: Array | None, scale: float, before: 
     return Stage(D, grid, R, before, not before, passed)
 
 
-def vjp(
-    all_tiers: list[Tier], z: list[Array], dy: list[Array], supports: dict[str, list[Pair]]
+def correlate(all_tiers: list[Tier], z: list[Array], dy: list[Array]) -> Iterator[Array]:
+    r"""The sums over the batch that `vjp_from` needs, from images of every tier.
+
+    ``H_ii = dy_i z_i*``, then, of every tier but the first, ``(S z_{i-1}) dy_i*`` and ``(A_ii dy_i) z_{i-1}*``.
+    """
+    Z, Y = ([pairs(x, tier.grid.stride) for x, tier in zip(batch, all_tiers, strict=True)] for batch in (z, dy))
+    yield from map(outer, Y, Z)
+    for i, tier in enumerate(all_tiers[1:], start=1):
+        above, grid = all_tiers[i - 1], tier.grid
+        received = _image(above.S, Z[i - 1], Grid(grid.channels, above.grid.coarse, (1, 1)))
+        yield outer(pairs(fit(received, grid.size), grid.stride), Y[i])
+        yield outer(pairs(fit(_image(tier.A, Y[i], grid), above.grid.coarse)), Z[i - 1])
+
+
+def vjp_from(
+    all_tiers: list[Tier], correlations: list[Array], supports: dict[str, list[Pair]]
 ) -> dict[str, list[Array]]:
-    r"""Gradients of ``<dy, W z>`` by the kernels, from images of every tier.
+    r"""Gradients of ``<dy, W z>`` by the kernels, from the sums of `correlate`.
 
     With ``H_ij = dy_i z_j*``: dB_ii = H_ii - H_ii*, ``dA_ii = -A_ii (H_ii + H_ii*) - 2 (S z_{i-1}) dy_i*`` and
     ``dS_i = -S_i (H_ii + H_ii*) - 2 (A_{i+1,i+1} dy_{i+1}) z_i*``.
     """
     grads: dict[str, list[Array]] = {"A": [], "B": [], "S": []}
-    Z, Y = ([pairs(x, tier.grid.stride) for x, tier in zip(batch, all_tiers, strict=True)] for batch in (z, dy))
-    for i, tier in enumerate(all_tiers):
-        H, S, grid = outer(Y[i], Z[i]), tier.S, tier.grid
-        twice = H + adjoint(H)
+    count = len(all_tiers)
+    down, up = correlations[count::2], correlations[count + 1 :: 2]
+    for i, (tier, H) in enumerate(zip(all_tiers, correlations, strict=False)):
+        S, grid, twice = tier.S, tier.grid, H + adjoint(H)
         dA, dB = -(tier.A @ twice), H - adjoint(H)
-        if i:
-            above = all_tiers[i - 1]
-            received = _image(above.S, Z[i - 1], Grid(grid.channels, above.grid.coarse, (1, 1)))
-            dA = dA - 2 * outer(pairs(fit(received, grid.size), grid.stride), Y[i])
-        grads["A"].append(kernel_gradient(dA, grid.size, supports["A"][i], grid.stride))
+        grads["A"].append(kernel_gradient(dA - 2 * down[i - 1] if i else dA, grid.size, supports["A"][i], grid.stride))
         grads["B"].append(kernel_gradient(dB, grid.size, supports["B"][i], grid.stride))
         if S is not None:
-            below = all_tiers[i + 1]
-            passed = _image(below.A, Y[i + 1], below.grid)
-            dS = -(S @ twice) - 2 * outer(pairs(fit(passed, grid.coarse)), Z[i])
-            grads["S"].append(_strided_gradient(dS, grid, supports["S"][i]))
+            grads["S"].append(_strided_gradient(-(S @ twice) - 2 * up[i], grid, supports["S"][i]))
     return grads
 
 

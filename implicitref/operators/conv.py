@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 from ..activations import Activation, ZeroBorder, zero_border
-from ..arrays import Array, all_finite, alongside, checked, like, memoised, namespace, owned, positive
+from ..arrays import Array, all_finite, alongside, checked, like, memoised, namespace, owned, positive, real_like
 from ..errors import HypothesisError, ShapeError
 from .fourier import FourierMap, adjoint, blocks, cross_spectrum, identity_like, kernel_gradient, skew_part
 from .linear import batch_of, pair_of, replaced
@@ -183,12 +184,19 @@ class MonotoneConv:
         -------
         dict of arrays, the names and shapes of `params`
         """
+        return self.vjp_from([*self.correlate(z, dy)])
+
+    def correlate(self, z: Array, dy: Array) -> Iterator[Array]:
+        """What `vjp` needs of a batch, a sum over its samples: ``sum_batch dy z*`` at every frequency."""
+        yield cross_spectrum(*reversed(pair_of(z, dy, self.state_shape)))
+
+    def vjp_from(self, correlations: list[Array]) -> dict[str, Array]:
+        """`vjp` from the sum of what `correlate` gives for the parts of a batch."""
         # <dy, W z> = (1/hw) sum_p Re <H(p), W(p)> with H = sum_batch dy z*, so each block is the dense case:
         # dA = -A (H + H*), dB = H - H*. In kernels: -(C(A dy, z) + C(A z, dy)) and C(dy, z) - C(z, dy), where
         # C(p, q)[o, i, d] = sum_x p_o(x) q_i(x + d - centre) is the gradient of <p, K q>.
-        z, dy = pair_of(z, dy, self.state_shape)
-        A, B, g, h = (None if p is None else like(z, p) for p in (self.A, self.B, self.g, self.h))
-        H = cross_spectrum(dy, z)
+        (H,) = correlations
+        A, B, g, h = (None if p is None else real_like(H, p) for p in (self.A, self.B, self.g, self.h))
         dA = kernel_gradient(-(blocks(A, self.size) @ (H + adjoint(H))), self.size, tuple(self.A.shape[2:]))
         dB = kernel_gradient(H - adjoint(H), self.size, tuple(self.B.shape[2:]))
         return normalised_vjp(dA, dB, A, B, g, h)

@@ -7,6 +7,7 @@ The weight-normalised form of appendix D.2 is ``W = (1 - m) I - g A'A/||A||_F^2 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive
@@ -215,11 +216,18 @@ class MonotoneDense:
         -------
         dict of arrays, the names and shapes of `params`
         """
+        return self.vjp_from([*self.correlate(z, dy)])
+
+    def correlate(self, z: Array, dy: Array) -> Iterator[Array]:
+        """What `vjp` needs of a batch, a sum over its samples: ``sum_batch dy z'``."""
+        z, dy = pair_of(z, dy, self.state_shape)
+        yield namespace(z, dy).matrix_transpose(dy) @ z
+
+    def vjp_from(self, correlations: list[Array]) -> dict[str, Array]:
+        """`vjp` from the sum of what `correlate` gives for the parts of a batch."""
         # <dy, W z> = <H, W> with H = sum_batch dy z'. On the two parts of W:
         #   d<H, A'A> = <A (H + H'), dA>                    d<H, B - B'> = <H - H', dB>
-        z, dy = pair_of(z, dy, self.state_shape)
-        xp = namespace(z, dy)
-        A, B, g, h = (None if p is None else like(z, p) for p in (self.A, self.B, self.g, self.h))
-        H = xp.matrix_transpose(dy) @ z
+        (H,), xp = correlations, namespace(*correlations)
+        A, B, g, h = (None if p is None else like(H, p) for p in (self.A, self.B, self.g, self.h))
         dA, dB = -(A @ (H + xp.matrix_transpose(H))), H - xp.matrix_transpose(H)
         return normalised_vjp(dA, dB, A, B, g, h)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.fft
 
-from ..arrays import Array, complex_like, eye, like, memoised, namespace
+from ..arrays import Array, complex_of, eye, like, memoised, namespace
 from .dft import blocks, convolve, kernel_gradient, pairs
 from .linear import about
 
@@ -121,12 +121,9 @@ class FourierMap:
 
     def rmatvec(self, y: Array) -> Array:
         """The transpose, (batch, o, h, w) to (batch, i, h, w): real matrices, so transpose and adjoint are one."""
-        return self.adjoint().matvec(y)
-
-    @memoised
-    def adjoint(self) -> FourierMap:
-        """F* D* F."""
-        return FourierMap(adjoint(self.D), self.size)
+        if max(self.size) > BY_MATRICES_UP_TO:
+            return product(adjoint(self.D), y)
+        return convolve(like(y, namespace(self.D).matrix_transpose(self.pairs())), y)
 
     def about(self, shift: Array) -> Callable[[Array], Array]:
         """u -> M (u + shift) + shift."""
@@ -174,4 +171,4 @@ def outer(Y: Array, Z: Array) -> Array:
     xp, (K, w, _, o, b), i = namespace(Y), Y.shape, Z.shape[3]
     H = xp.reshape(Y, (K, w, 2 * o, b)) @ xp.matrix_transpose(xp.reshape(Z, (K, w, 2 * i, b)))
     rr, ri, ir, ii = H[..., :o, :i], H[..., :o, i:], H[..., o:, :i], H[..., o:, i:]
-    return complex_like(H, rr + ii) + 1j * complex_like(H, ir - ri)
+    return complex_of(rr + ii, ir - ri)

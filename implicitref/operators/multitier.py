@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -220,9 +220,17 @@ class MonotoneMultiTier:
         -------
         dict of lists of arrays, the names and shapes of `params`
         """
+        return self.vjp_from([*self.correlate(z, dy)])
+
+    def correlate(self, z: Array, dy: Array) -> Iterator[Array]:
+        """What `vjp` needs of a batch, sums over its samples: products of dy and z of one tier and of neighbours."""
         z, dy = pair_of(z, dy, self.state_shape)
+        return cascade.correlate(self._coarse(), self.split(z), self.split(dy))
+
+    def vjp_from(self, correlations: list[Array]) -> dict[str, list[Array]]:
+        """`vjp` from the sums of what `correlate` gives for the parts of a batch."""
         supports = {name: [tuple(K.shape[2:]) for K in getattr(self, name)] for name in ("A", "B", "S")}
-        return self._unscaled(cascade.vjp(self._coarse(), self.split(z), self.split(dy), supports))
+        return self._unscaled(cascade.vjp_from(self._coarse(), correlations, supports))
 
     def vjp_by_tiers(self, z: Array, dy: Array) -> dict[str, list[Array]]:
         """`vjp` kernel by kernel, the readable form."""

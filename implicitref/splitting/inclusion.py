@@ -40,6 +40,10 @@ class Inclusion:
     B: Any
     m: float
 
+    def samples(self, part: slice) -> Inclusion:
+        """The same for some samples of the batch."""
+        return Inclusion(self.W, self.b[part, ...], self.B.samples(part), self.m)
+
     def A(self, z: Array) -> Array:
         """(I - W) z - b."""
         return z - self.W.matvec(z) - self.b

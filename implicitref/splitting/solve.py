@@ -147,9 +147,12 @@ def solve(
 
 
 def _certified(inclusion: Inclusion, alpha: float, u: Array) -> Array:
+    # in float64 a whole batch of large states would take the memory of many
+    xp, parts = namespace(u), _parts(u, 4)
     with quiet():
-        bound = distance(inclusion, alpha, u)[1]
-    xp = namespace(bound)
+        bounds = [distance(inclusion.samples(part), alpha, u[part, ...])[1] for part in parts[1:]]
+        first = inclusion.samples(parts[0]) if bounds else inclusion
+        bound = xp.concat([distance(first, alpha, u[parts[0], ...])[1], *bounds])
     return xp.where(xp.isfinite(bound), bound, xp.full_like(bound, math.inf))
 
 
@@ -158,8 +161,12 @@ def _step_length(inclusion: Inclusion, alpha: float, previous: Array, u: Array) 
 
 
 def _relative_change(inclusion: Inclusion, alpha: float, previous: Array, u: Array) -> Array:
-    z = inclusion.B.prox(u, alpha)
-    return _ratio(norm(z - inclusion.B.prox(previous, alpha)), norm(z))
+    return _change(inclusion.B.resolvent(alpha), previous, u)
+
+
+def _change(R_B: Callable[[Array], Array], previous: Array, u: Array) -> Array:
+    z = R_B(u)
+    return _ratio(norm(z - R_B(previous)), norm(z))
 
 
 def _ratio(change: Array, size: Array) -> Array:
@@ -199,7 +206,7 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         _, e = defect(inclusion, inclusion.B.root(u, alpha))
         worst, bound = largest(norm(e)) / inclusion.m, None
         if worst <= 2 * tol:  # near the floor the certificate may be the smaller of the two
-            bound = distance(inclusion, alpha, u)[1]
+            bound = _certified(inclusion, alpha, u)
             worst = largest(bound)
         target = tol * length / worst if worst else 0.0
         return _Check(length, target, bound is not None and worst <= tol, bound=bound)
@@ -208,27 +215,33 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
 
 
 def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
-    # All samples pass only if the first few do: of large states an eighth is asked first, its change stands for all
-    R_B, batch = inclusion.B.resolvent(alpha), inclusion.b.shape[0]
-    few = slice(0, batch if math.prod(inclusion.b.shape) < LARGE else max(1, batch // 8))
-    R_few, share = inclusion.B.samples(few).resolvent(alpha), math.sqrt(batch / max(1, few.stop))
+    # All samples pass only if the first few do: of large states an eighth is asked at a time, its change standing for
+    # all, so that a look costs little and takes no memory to speak of.
+    parts = _parts(inclusion.b, 8)
+    R_first, share = inclusion.B.samples(parts[0]).resolvent(alpha), math.sqrt(len(parts))
     last: tuple[Array | None, Array | None] = (None, None)  # in consecutive checks the old z is known
 
     def rule(previous: Array, u: Array) -> _Check:
         nonlocal last
-        z, old = R_few(u[few, ...]), last[1] if previous is last[0] else R_few(previous[few, ...])
+        first = parts[0]
+        z, old = R_first(u[first, ...]), last[1] if previous is last[0] else R_first(previous[first, ...])
         last, difference = (u, z), z - old
         length, target = share * total_norm(difference), share * 1.001 * tol * total_norm(z)
         if length > target or not math.isfinite(length):
             return _Check(length, target, False)
-        if few.stop < batch:
-            z = R_B(u)
-            difference = z - R_B(previous)
-        residual = _ratio(norm(difference), norm(z))
+        rest = [_change(inclusion.B.samples(p).resolvent(alpha), previous[p, ...], u[p, ...]) for p in parts[1:]]
+        residual = namespace(z).concat([_ratio(norm(difference), norm(z)), *rest])
         worst = largest(residual)
-        return _Check(length, length * tol / max(worst, tol), worst <= tol, z, residual)
+        return _Check(length, length * tol / max(worst, tol), worst <= tol, None if rest else z, residual)
 
     return rule
+
+
+def _parts(x: Array, count: int) -> list[slice]:
+    """The batch in `count` parts where the states are large, in one otherwise."""
+    batch = x.shape[0]
+    size = max(1, batch if math.prod(x.shape) < LARGE else -(-batch // count))
+    return [slice(i, i + size) for i in range(0, max(1, batch), size)]
 
 
 _RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import pickle
@@ -315,3 +316,19 @@ def test_bad_options_are_refused_by_name(options, message):
 def test_oracle_agrees_with_the_solver_on_the_fooling_example():
     W, b, _, _, z_star = FOOLED["relu, n = 2"]
     assert_close(oracles.relu_equilibrium(W.to_dense(), b[0]), z_star[0], scale=1, tol=1e-12)
+
+
+def test_large_states_are_looked_at_in_parts_with_the_same_end(monkeypatch):
+    # the first eighth is asked first; nothing may stop before every sample passes
+    W, b, activation = laws.problem("tanh", seed=1)
+    b = np.concatenate([1e-3 * b, b, 100 * b])  # the last samples are the slow ones
+    for stop, tol in (("relative-change", 1e-7), ("certificate", 1e-9)):
+        whole = ir.mon.equilibrium(W, b, activation, alpha=0.5, stop=stop, tol=tol)
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.import_module("implicitref.splitting.solve"), "LARGE", 1)
+            parts = ir.mon.equilibrium(W, b, activation, alpha=0.5, stop=stop, tol=tol)
+            bound, residuals = parts.bound, parts.residuals
+        assert (residuals[-1] <= tol).all() or stop == "certificate"
+        assert abs(parts.iterations - whole.iterations) <= 1
+        assert_close(bound, whole.bound, scale=1, tol=1e-7)
+        assert (bound <= tol).all() or stop == "relative-change"
