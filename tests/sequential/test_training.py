@@ -317,6 +317,17 @@ def test_random_state():
     assert np.array_equal(*draws)
 
 
+def test_adam_in_principal_directions():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 4)) @ rng.normal(size=(4, 12)) + 1e-3 * rng.normal(size=(80, 12))
+    labels = (x[:, 0] > 0).astype(int)
+    quick = functools.partial(seq.adam, epochs=30, batch=16, components=4)
+    model = seq.fit(x, labels, 4, 2, loss="cross-entropy", solver=quick, random_state=0)
+    span = np.linalg.svd(x.T @ x)[0][:, :4]
+    assert_close(model.B @ span @ span.T, model.B, scale=size(model.B), tol=1e-10)
+    assert np.mean(np.argmax(model.predict(x), axis=1) == labels) > 0.9
+
+
 def test_full_batch_adam_stops_where_nothing_improves():
     problem, _, _ = drawn(before=0)
     calls = []
