@@ -243,7 +243,7 @@ def non_strict(seed: int, size: float) -> list[Verdict]:
     """(13) is well posed: the Perron eigenvalue of |A| is the largest |a_kk|; features and gradient are explicit."""
     claim = "GREEDY-Eq13"
     perron, fixed, gradient = columns(_non_strict(seed, problems.count(150, size)))
-    trained = list(_trained(seed, problems.count(6, size)))
+    trained = list(_trained(seed, max(1, round(6 * size))))
     two = list(oracles.relu_equilibria(np.array([[2.0]]), np.array([-1.0])))
     return [
         compare(claim, "largest |eigenvalue| of |A| less the largest |a_kk|", largest(perron), "<=", 1e-12),
