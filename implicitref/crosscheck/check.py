@@ -285,8 +285,9 @@ def _gradient(
         return np.asarray(point.blocks(point.dpre)["x"])
 
     if any(block.verdict == "cannot tell" for block in blocks):
+        vague = _KINK if base.kinks else _REFERENCE
         return dataclasses.replace(
-            report, verdict="inconclusive", reason=f"{_capital(_KINK.says)}.", diagnosis=(_KINK,)
+            report, verdict="inconclusive", reason=f"{_capital(vague.says)}.", diagnosis=(vague,)
         )
     found = probes.invariances(target, case.shapes, case.x, case.dy, seen, state.allowed, base.tolerance, slope)
     report = dataclasses.replace(report, probes=tuple(found))
@@ -374,6 +375,13 @@ _KINK = Finding(
     "pre-activations lie at kinks, where any slope of an interval is right: the gradient is one of many",
     "Check at other inputs; leave x out and they are drawn away from kinks.",
     "MON-Thm2",
+    stage="gradient",
+)
+
+_REFERENCE = Finding(
+    "reference-not-known-well",
+    "the reference itself, or the precision of the layer, allows errors as large as these",
+    "Check in float64, with inputs or parameters for which the layer is better conditioned.",
     stage="gradient",
 )
 

@@ -29,6 +29,7 @@ __all__ = ["KINDS", "Layer", "OwnMap", "Point", "Solved", "equation"]
 
 Blocks = dict[str, np.ndarray]
 KINDS = ("mon-dense", "mon-conv", "mon-multitier", "fixed-point", "implicit", "generic")
+PATIENCE, NEWTON = 12, 40  # iterations without a gain that end Picard's; Newton steps
 OPERATOR_PARAMETERS = ("A", "B", "S", "g", "gs", "h")
 
 
@@ -121,7 +122,7 @@ class Layer:
         """Z, or C z + D x."""
         if self.C is None:
             return z
-        return z @ self.C.T + (0 if self.D is None else x @ self.D.T)
+        return np.asarray(z @ self.C.T + (0 if self.D is None else x @ self.D.T))
 
     def cotangent(self, dy: np.ndarray) -> np.ndarray:
         """The cotangent at z from that at the output."""
@@ -166,13 +167,13 @@ class Layer:
         Perron and Frobenius [GREEDY-Thm1].
         """
         if self.monotone:
-            return 1 + (1 + self.W.lipschitz()) / float(self.W.m)
+            return float(1 + (1 + self.W.lipschitz()) / self.W.m)
         W = self.W.matrix
         gamma = float(np.linalg.norm(W, 2)) / (1 + self.activation.strong)
         perron = float(np.max(np.abs(np.linalg.eigvals(np.abs(W))), initial=0.0))
-        known = [1 / (1 - gamma)] if gamma < 1 else []
+        known: list[float] = [1 / (1 - gamma)] if gamma < 1 else []
         known += [float(np.linalg.norm(np.linalg.inv(np.eye(len(W)) - np.abs(W)), 2))] if perron < 1 - 1e-9 else []
-        return min(known, default=None)
+        return min(known) if known else None
 
     def solve(self, x: np.ndarray) -> Solved:
         """The equilibrium, as exactly as float64 allows."""
@@ -247,19 +248,42 @@ class OwnMap:
 
 
 def _by_newton(equation: Any, x: np.ndarray, like: np.ndarray) -> Solved:
-    # Picard as long as it gains, then Newton steps z - (I - K)^-1 (z - T(z)); the state of the smallest residual
+    # Picard's iteration, plain and damped, as long as it gains; then Newton steps z - (I - K)^-1 (z - T(z))
     z = np.zeros_like(like, dtype=np.float64)
-    best, shortest, waited = z, math.inf, 0
-    for step in range(400):
+    for damping in (1.0, 0.3):
+        z = _picard(equation, x, z, damping)
+    for _ in range(NEWTON):
         change = equation.step(z, x) - z
-        length = float(np.max(norm(change), initial=0.0))
-        if length < 0.999 * shortest:
-            best, shortest, waited = z, length, 0
-        waited += 1
-        if length == 0 or (waited > 5 and step > 200) or not math.isfinite(length):
+        following = _shortened(equation, x, z, _newton_step(equation, z, x, change), _length(change))
+        if following is None:
             break
-        z = z + (change if step < 200 else _newton_step(equation, z, x, change))
-    return _estimated(equation, best, x)
+        z = following
+    return _estimated(equation, z, x)
+
+
+def _picard(equation: Any, x: np.ndarray, z: np.ndarray, damping: float) -> np.ndarray:
+    best, shortest, waited = z, math.inf, 0
+    while waited < PATIENCE:
+        change = equation.step(z, x) - z
+        waited += 1
+        if _length(change) < 0.999 * shortest:
+            best, shortest, waited = z, _length(change), 0
+        z = z + damping * change
+    return best
+
+
+def _length(change: np.ndarray) -> float:
+    length = float(np.max(norm(change), initial=0.0))
+    return length if math.isfinite(length) else math.inf
+
+
+def _shortened(equation: Any, x: np.ndarray, z: np.ndarray, step: np.ndarray, length: float) -> np.ndarray | None:
+    # the first of z + step, z + step/2, ... with a smaller residual; None where there is none
+    for halvings in range(12):
+        trial = z + step / 2**halvings
+        if _length(equation.step(trial, x) - trial) < length:
+            return np.asarray(trial)
+    return None
 
 
 def _newton_step(equation: Any, z: np.ndarray, x: np.ndarray, change: np.ndarray) -> np.ndarray:

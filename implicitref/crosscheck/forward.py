@@ -127,6 +127,11 @@ def _one_B(f: Forward) -> np.ndarray:
     return np.asarray((1 - f.equation.W.m) * f.z + _gram(f) + f.z @ B.T)
 
 
+def _skews(f: Forward) -> Predictions:
+    yield from _with(_dense, _symmetric_B, _one_B)(f)
+    yield from _with(_monotone, lambda f: f.equation.W.matvec(f.z) - _skew(f))(f)
+
+
 def _raw(W: Any) -> Any:
     return W.replace(**{scale: None for scale in ("g", "h", "gs") if scale in W.params})
 
@@ -289,10 +294,7 @@ FORWARD: tuple[ForwardMistake, ...] = (
         "B, or B + B', stands for B - B', or it is left out",
         "W = (1 - m) I - A'A + B - B'.",
         "MON-Prop1",
-        lambda f: [
-            *_with(_dense, _symmetric_B, _one_B)(f),
-            *_with(_monotone, lambda f: f.equation.W.matvec(f.z) - _skew(f))(f),
-        ],
+        _skews,
     ),
     ForwardMistake(
         "scales-forward",

@@ -62,7 +62,7 @@ def from_jax(
     layer = _Function(jax, function, tree, arrays, {ours: paths.index(at) for ours, at in wanted.items()}, T)
     if kind == "generic":
         settings = {"T": layer, "start": layer.start, **settings}
-    hessian, called = layer.second if second else None, name or getattr(function, "__name__", "function")
+    hessian, called = layer.second if second else None, name or str(getattr(function, "__name__", "function"))
     made = target(kind, layer.forward, layer.backward, layer.read, activation, settings, tol, rule, hessian, called)
     return layer.rounded(made, tol)
 

@@ -141,28 +141,60 @@ def ground(
     """Truth and tolerances at the state z, which may be `distance` (batch,) away from the one that was meant."""
     point = equation.point(z, x, dy)
     dpre = by_rule(point, rule)
-    truth, rng, n = point.blocks(dpre), np.random.default_rng(0), math.prod(z.shape[1:])
-    adjoint = norm(point.adjoint)
-    rounding = 4 * unit * (math.sqrt(n) * norm(z) + norm(point.pre) + norm(point.pre - z))
-    slack = _slope_interval(point, 2 * distance, rounding)
-    moved = factor * norm(slack * point.adjoint)
-    typical, explained, constant = [], [], point.blocks(np.zeros_like(z))
-    for _ in range(PROBES):
-        r, s = rng.normal(size=z.shape), rng.normal(size=z.shape)
-        typical.append(_gained(point.blocks(r * point.jac * _column(adjoint / math.sqrt(n), z)), constant))
-        by_slope = _gained(point.blocks(r * _column(moved, z)), constant)
-        by_state = _lengths(equation.state_blocks(point, s * _column(distance, z), dpre))
-        explained.append({name: by_slope[name] + by_state.get(name, 0.0) for name in by_slope})
-    uncancelled = magnitudes(equation.W, z, dpre) if isinstance(equation, Layer) else {}
-    size = {
-        name: max(_mean(typical, name), float(np.linalg.norm(truth[name])), uncancelled.get(name, 0.0))
+    truth, rng, rounding = point.blocks(dpre), np.random.default_rng(0), unit * math.sqrt(math.prod(z.shape[1:]))
+    size = _sizes(point, dpre, truth, rng)
+    slack = _slope_interval(point, 2 * distance, unit)
+    explained = _explained(point, dpre, factor * norm(slack * point.adjoint), distance, rng)
+    by_adjoint = _typical(point, point.jac, norm(point.adjoint), rng)
+    # the adjoint's solver promises to be right relative to its solution, which is dpre or the gradient at the state
+    tolerance = {
+        name: (10 * promise + 8 * rounding * factor) * size[name]
+        + (promise + 8 * rounding * factor) * by_adjoint[name]
+        + explained[name]
         for name in truth
     }
-    allowed = 10 * promise + 8 * unit * math.sqrt(n) * factor
-    tolerance = {name: allowed * size[name] + _mean(explained, name) for name in truth}
     if isinstance(equation, OwnMap):
         tolerance = _by_moving(point, distance, tolerance, truth, rng, rule)
     return Ground(point, truth, tolerance, size, int(np.count_nonzero(slack > KINK)) if _has_kinks(equation) else 0)
+
+
+def _sizes(point: Point, dpre: np.ndarray, truth: Blocks, rng: np.random.Generator) -> dict[str, float]:
+    # of every block: its own length, that of a random dpre as long, and what it would be if nothing cancelled
+    live = np.asarray(point.jac > 0, dtype=np.float64)
+    typical, dead = _typical(point, live, norm(dpre), rng), _typical(point, 1.0, norm(point.adjoint), rng)
+    uncancelled = magnitudes(point.equation.W, point.z, dpre) if isinstance(point.equation, Layer) else {}
+    largest = 0.0 if uncancelled else max(float(np.linalg.norm(block)) for block in truth.values())
+    return {
+        name: max(
+            typical[name],
+            float(np.linalg.norm(truth[name])),
+            uncancelled.get(name, 0.0),
+            1e-3 * dead[name],
+            1e-3 * largest,  # of a T known by its products nothing else says what a block would be
+        )
+        for name in truth
+    }
+
+
+def _typical(
+    point: Point, weight: np.ndarray | float, lengths: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    """Root mean squares of the blocks of random dpre with those lengths, what is linear in dpre; entries weighted."""
+    constant, unit = point.blocks(np.zeros_like(point.z)), 1 / math.sqrt(math.prod(point.z.shape[1:]))
+    drawn = [rng.normal(size=point.z.shape) * weight * _column(unit * lengths, point.z) for _ in range(PROBES)]
+    rows = [{name: _distance(b, constant[name]) for name, b in point.blocks(dpre).items()} for dpre in drawn]
+    return {name: math.sqrt(float(np.mean([row[name] ** 2 for row in rows]))) for name in constant}
+
+
+def _explained(
+    point: Point, dpre: np.ndarray, moved: np.ndarray, distance: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    # by the distance of the state: through the slopes, dpre moves by at most `moved`, and through z itself.
+    # A linear map of v is at most its Frobenius norm, the root mean square over random v of unit entries, times ||v||
+    by_slope = _typical(point, math.sqrt(math.prod(point.z.shape[1:])), moved, rng)
+    shift = rng.normal(size=point.z.shape) * _column(distance, point.z)
+    by_state = {n: _distance(b, 0 * b) for n, b in point.equation.state_blocks(point, shift, dpre).items()}
+    return {name: length + 2 * by_state.get(name, 0.0) for name, length in by_slope.items()}
 
 
 def _has_kinks(equation: Any) -> bool:
@@ -175,19 +207,20 @@ def by_rule(point: Point, rule: str) -> np.ndarray:
     """Dpre as the rule has it: of "implicit" the gradient's, of "jfb" or "neumann:k" an approximation."""
     if rule == "implicit":
         return point.dpre
-    dpre = point.jac * point.dz
+    dpre = np.asarray(point.jac * point.dz)
     for _ in range(0 if rule == "jfb" else int(rule.partition(":")[2])):
-        dpre = point.jac * (point.dz + point.W.rmatvec(dpre))
+        dpre = np.asarray(point.jac * (point.dz + point.W.rmatvec(dpre)))
     return dpre
 
 
-def _slope_interval(point: Point, distance: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-    # how far J may be off, entry by entry, if the pre-activation is known to ||W|| distance + rounding
+def _slope_interval(point: Point, distance: np.ndarray, unit: float) -> np.ndarray:
+    # how far J may be off, entry by entry, if the pre-activation is known to ||W|| distance and rounding
     equation = point.equation
     if not isinstance(equation, Layer):
         return np.zeros_like(point.pre)
+    terms = math.sqrt(math.prod(point.z.shape[1:])) * norm(point.z) + norm(point.pre) + norm(point.pre - point.z)
     length = 1 + equation.W.lipschitz() if equation.monotone else np.linalg.norm(equation.W.matrix, 2)
-    radius = _column(length * distance + rounding, point.pre)
+    radius = _column(length * distance + 4 * unit * terms, point.pre)
     sides = [equation.activation.derivative(point.pre + side * radius) for side in (-1, -0.5, 0.5, 1)]
     return np.asarray(np.max([np.abs(side - point.jac) for side in sides], axis=0))
 
@@ -210,20 +243,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _column(lengths: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return lengths.reshape((-1,) + (1,) * (like.ndim - 1))
-
-
-def _gained(found: Blocks, constant: Blocks) -> dict[str, float]:
-    # the part that is linear in dpre: what goes past the state, such as D' dy, is no part of it
-    return {name: _distance(block, constant[name]) for name, block in found.items()}
-
-
-def _lengths(found: Blocks) -> dict[str, float]:
-    return {name: float(np.linalg.norm(block)) for name, block in found.items()}
-
-
-def _mean(rows: list[dict[str, float]], name: str) -> float:
-    return math.sqrt(float(np.mean([row[name] ** 2 for row in rows])))
+    return np.asarray(lengths.reshape((-1,) + (1,) * (like.ndim - 1)))
 
 
 def compared(ground: Ground, observed: Mapping[str, np.ndarray]) -> list[Block]:
@@ -240,7 +260,7 @@ def _block(name: str, found: np.ndarray, truth: np.ndarray, tolerance: float, si
     lengths, along = (float(np.linalg.norm(found)), float(np.linalg.norm(truth))), float(np.sum(found * truth))
     cosine = along / (lengths[0] * lengths[1]) if lengths[0] * lengths[1] else math.nan
     factor = along / lengths[1] ** 2 if lengths[1] else math.nan
-    error, scale = _distance(found, truth), along_or(lengths[1], size)
+    error, scale = _distance(found, truth), _scale(lengths[1], size)
     verdict = _word(error / scale, tolerance / scale)
     return Block(name, error / scale, tolerance / scale, cosine, factor, verdict)
 
@@ -251,7 +271,7 @@ def _word(error: float, tolerance: float) -> str:
     return "right" if error <= VAGUE[0] or tolerance <= VAGUE[1] else "cannot tell"
 
 
-def along_or(length: float, size: float) -> float:
+def _scale(length: float, size: float) -> float:
     """What an error is relative to: the block's length, or a hundredth of its typical size where it nearly vanishes."""
     return max(length, 1e-2 * size, 1e-300)
 
@@ -276,17 +296,21 @@ def _tried(ground: Ground, observed: Mapping[str, np.ndarray], mistake: Mistake)
     return found
 
 
+def _square(ratio: float) -> float:
+    return min(ratio, 1e100) ** 2
+
+
 def _residual(ground: Ground, observed: Mapping[str, np.ndarray], recipe: Recipe) -> float | None:
     # relative to the discrepancy, over all blocks; None where a block disagrees
     off = gap = 0.0
     for weights in (False, True):
         predicted = blocks(ground.point, recipe, weights)
         for name in predicted.keys() & observed.keys():
-            truth, scale = ground.truth[name], along_or(float(np.linalg.norm(ground.truth[name])), ground.size[name])
+            truth, scale = ground.truth[name], _scale(float(np.linalg.norm(ground.truth[name])), ground.size[name])
             error = _distance(observed[name], predicted[name])
             room = 10 * ground.tolerance[name] * max(1.0, float(np.linalg.norm(predicted[name])) / scale)
             if not error <= room:
                 return None
-            off, gap = off + (error / scale) ** 2, gap + (_distance(observed[name], truth) / scale) ** 2
+            off, gap = off + _square(error / scale), gap + _square(_distance(observed[name], truth) / scale)
     residual = math.sqrt(off / gap) if gap else math.inf
     return residual if residual <= 0.02 else None

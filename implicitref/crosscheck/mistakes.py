@@ -7,9 +7,10 @@ reported together.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from .weights import PlainWeight, assembled, flat, pieces
 __all__ = ["LIBRARY", "Mistake", "Recipe", "blocks"]
 
 Blocks = dict[str, np.ndarray]
+Edit = Callable[[str, np.ndarray], np.ndarray]  # (name of a block, the block) to what became of it
 DEEPEST = 60  # steps of an adjoint that are told apart
 
 
@@ -41,7 +43,7 @@ class Recipe(NamedTuple):
     z: np.ndarray | None = None
     coefficients: Mapping[str, tuple[float, ...]] = {}
     chain: str = "full"
-    edit: Callable[[str, np.ndarray], np.ndarray] | None = None
+    edit: Edit | None = None
     part: slice | None = None
 
 
@@ -105,6 +107,14 @@ def _tiers(point: Point) -> bool:
 Condition = Callable[[Point], bool]
 
 
+def _times(factor: float, names: Collection[str]) -> Edit:
+    return lambda name, block: factor * block if name in names else block
+
+
+def _replaced(found: Mapping[str, np.ndarray]) -> Edit:
+    return lambda name, block: found.get(name, block)
+
+
 def _where(condition: Condition, recipes: Callable[[Point], Iterator[Recipe]]) -> Callable[[Point], Iterator[Recipe]]:
     return lambda point: recipes(point) if condition(point) else iter(())
 
@@ -120,7 +130,7 @@ def _dpre(
     return _where(condition, recipes)
 
 
-def _edited(condition: Condition, *edits: Callable[[Point], Callable[[str, np.ndarray], np.ndarray]]) -> Any:
+def _edited(condition: Condition, *edits: Callable[[Point], Edit]) -> Any:
     return _where(condition, lambda p: (Recipe("", p.dpre, edit=edit(p)) for edit in edits))
 
 
@@ -299,35 +309,34 @@ def fourier_factors(W: Any) -> list[float]:
 
 
 def _wrong_fourier_scale(p: Point) -> Iterator[Recipe]:
-    W = p.equation.W
-    for c in fourier_factors(W):
-        for power in (c, c * c):
-            yield Recipe(f"factor {power:.3g} in the kernels", p.dpre, edit=_times(power, "ABS"))
-        yield Recipe(
-            f"factor {c:.3g} in the adjoint",
-            _solved(p, lambda u, c=c: (1 - W.m) * u + c * (W.rmatvec(u) - (1 - W.m) * u)),  # type: ignore[misc]
-        )
+    kernels = [name for name in p.equation.params if name[0] in "ABS"]
+    for c in fourier_factors(p.equation.W):
+        yield Recipe(f"factor {c:.3g} in the kernels", p.dpre, edit=_times(c, kernels))
+        yield Recipe(f"factor {c * c:.3g} in the kernels", p.dpre, edit=_times(c * c, kernels))
+        yield Recipe(f"factor {c:.3g} in the adjoint", _solved(p, functools.partial(_scaled_kernel, p.equation.W, c)))
 
 
-def _times(factor: float, letters: str) -> Callable[[str, np.ndarray], np.ndarray]:
-    return lambda name, block: factor * block if name[0] in letters else block
+def _scaled_kernel(W: Any, c: float, u: np.ndarray) -> np.ndarray:
+    # W' with a factor at everything but the identity
+    return np.asarray((1 - W.m) * u + c * (W.rmatvec(u) - (1 - W.m) * u))
 
 
 def _kernel_edits(p: Point) -> Iterator[Recipe]:
     for letters in ("ABS", "A", "B", "S"):
-        yield Recipe(
-            f"turned: {letters}", p.dpre, edit=lambda n, k, on=letters: _on(n, k, on, lambda k: k[..., ::-1, ::-1])
-        )  # type: ignore[misc]
+        yield Recipe(f"turned: {letters}", p.dpre, edit=_on_kernels(letters, lambda k: k[..., ::-1, ::-1]))
 
 
 def _swapped_channels(p: Point) -> Iterator[Recipe]:
     for letters in ("ABS", "A", "B"):
-        yield Recipe(letters, p.dpre, edit=lambda n, k, on=letters: _on(n, k, on, lambda k: k.swapaxes(0, 1)))  # type: ignore[misc]
+        yield Recipe(letters, p.dpre, edit=_on_kernels(letters, lambda k: k.swapaxes(0, 1)))
 
 
-def _on(name: str, block: np.ndarray, letters: str, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    changed = change(block) if name[0] in letters and block.ndim == 4 else block
-    return changed if changed.shape == block.shape else block
+def _on_kernels(letters: str, change: Callable[[np.ndarray], np.ndarray]) -> Edit:
+    def edit(name: str, block: np.ndarray) -> np.ndarray:
+        changed = change(block) if name[0] in letters and block.ndim == 4 else block
+        return changed if changed.shape == block.shape else block
+
+    return edit
 
 
 def _border_forgotten(p: Point) -> np.ndarray:
@@ -355,9 +364,9 @@ def _phase_in_the_gradient(p: Point) -> Iterator[Recipe]:
     for by in ((1, 1), (0, 1), (1, 0)):
         found = flat(shifted_phase(W, by).vjp(p.z, p.dpre))
         cropped = {name: k[:, :, 2 * by[0] :, 2 * by[1] :] if name[0] == "S" else k for name, k in found.items()}
-        for letters in ("S", "A", "AS"):
-            only = {name: k for name, k in cropped.items() if name[0] in letters}
-            yield Recipe(f"in {letters}", p.dpre, edit=lambda name, block, only=only: only.get(name, block))  # type: ignore[misc]
+        for letters in (("S", "gs"), ("A", "g"), ("A", "S", "g", "gs")):
+            only = {name: k for name, k in cropped.items() if name.partition(".")[0] in letters}
+            yield Recipe(f"in {letters[0]}", p.dpre, edit=_replaced(only))
         yield Recipe("in the adjoint", _solved(p, shifted_phase(W, by).rmatvec))
 
 
@@ -365,7 +374,7 @@ def _phase_in_the_gradient(p: Point) -> Iterator[Recipe]:
 # What is made of dpre
 
 
-def _scalar(factor: float) -> Callable[[Point], Callable[[str, np.ndarray], np.ndarray]]:
+def _scalar(factor: float) -> Callable[[Point], Edit]:
     return lambda p: lambda name, block: factor * block
 
 
@@ -373,10 +382,9 @@ def _mean(power: int) -> Callable[[Point], Iterator[Recipe]]:
     def recipes(p: Point) -> Iterator[Recipe]:
         c = float(len(p.z)) ** power
         yield Recipe("all blocks", p.dpre, edit=lambda name, block: c * block)
-        yield Recipe("the parameters", p.dpre, edit=lambda name, block: block if name == "x" else c * block)
-        names = [name for name in p.equation.params if len(p.z) > 1]
-        for only in names:
-            yield Recipe(only, p.dpre, edit=lambda name, block, only=only: c * block if name == only else block)  # type: ignore[misc]
+        yield Recipe("the parameters", p.dpre, edit=_times(c, p.equation.params))
+        for only in p.equation.params:
+            yield Recipe(only, p.dpre, edit=_times(c, (only,)))
 
     return recipes
 
@@ -384,7 +392,7 @@ def _mean(power: int) -> Callable[[Point], Iterator[Recipe]]:
 def _pixels(p: Point) -> Iterator[Recipe]:
     c = math.prod(p.z.shape[2:]) if not _tiers(p) else math.prod(p.equation.W.sizes[0])
     for factor in (1 / c, 1 / (c * len(p.z))):
-        yield Recipe("bias", p.dpre, edit=lambda n, k, factor=factor: factor * k if n == "b" else k)  # type: ignore[misc]
+        yield Recipe("bias", p.dpre, edit=_times(factor, ("b",)))
 
 
 def _one_sample(p: Point) -> Iterator[Recipe]:
@@ -400,7 +408,7 @@ def _detached(p: Point) -> Iterator[Recipe]:
     for group in groups:
         letters = ", ".join(sorted(group & set(names)))
         if letters:
-            yield Recipe(letters, p.dpre, edit=lambda n, k, group=group: np.zeros_like(k) if n in group else k)  # type: ignore[misc]
+            yield Recipe(letters, p.dpre, edit=_times(0.0, group))
 
 
 def _weight_names(p: Point) -> set[str]:
@@ -414,27 +422,26 @@ def _all_names(p: Point) -> set[str]:
 def _single_factors(p: Point) -> Iterator[Recipe]:
     names = sorted(_all_names(p))
     for factor, name in itertools.product((2.0, 0.5), names):
-        yield Recipe(f"{factor:g} times {name}", p.dpre, edit=lambda n, k, f=factor, on=name: f * k if n == on else k)  # type: ignore[misc]
+        yield Recipe(f"{factor:g} times {name}", p.dpre, edit=_times(factor, (name,)))
 
 
 def _signs(p: Point) -> Iterator[Recipe]:
     for name in sorted(_all_names(p)):
         if name[0] != "B" or p.equation.kind == "implicit":
-            yield Recipe(name, p.dpre, edit=lambda n, k, on=name: -k if n == on else k)  # type: ignore[misc]
+            yield Recipe(name, p.dpre, edit=_times(-1.0, (name,)))
 
 
 def _skew_sign(p: Point) -> Iterator[Recipe]:
-    for names in (["B"], *([name] for name in p.equation.params if name.startswith("B."))):
-        yield Recipe("", p.dpre, edit=lambda n, k, names=names: -k if n.partition(".")[0] in names or n in names else k)  # type: ignore[misc]
-    if _scaled(p):
-        yield Recipe("h too", p.dpre, edit=lambda n, k: -k if n[0] in "Bh" else k)
+    skew = [name for name in p.equation.params if name.partition(".")[0] == "B"]
+    for names in (skew, *([name] for name in skew), [*skew, *(name for name in p.equation.params if name[0] == "h")]):
+        yield Recipe(", ".join(names), p.dpre, edit=_times(-1.0, names))
 
 
 def _plain(p: Point) -> bool:
     return _layer(p) and isinstance(p.equation.W, PlainWeight)
 
 
-def _transposed_block(p: Point) -> Callable[[str, np.ndarray], np.ndarray]:
+def _transposed_block(p: Point) -> Edit:
     name = p.equation.W.name
     return lambda n, k: k.T if n == name else k
 
@@ -444,7 +451,7 @@ def _gram_of_rows(p: Point) -> Iterator[Recipe]:
     H = p.dpre.T @ p.z
     dA = -(H + H.T) @ pieces_of(W)["A"]
     found = assembled(W, {"A": [dA], "B": [H, -H.T]}, {}, "full")
-    yield Recipe("", p.dpre, edit=lambda n, k: found.get(n, k))
+    yield Recipe("", p.dpre, edit=_replaced(found))
 
 
 def _chains(*chains: str) -> Callable[[Point], Iterator[Recipe]]:
@@ -454,7 +461,7 @@ def _chains(*chains: str) -> Callable[[Point], Iterator[Recipe]]:
             wrong = assembled(p.equation.W, pieces(p.equation.W, p.z, p.dpre), {}, chain)
             for letters in ("A", "B", "S"):
                 only = {name: block for name, block in wrong.items() if name[0] == letters}
-                yield Recipe(f"{chain}, {letters}", p.dpre, edit=lambda n, k, only=only: only.get(n, k))  # type: ignore[misc]
+                yield Recipe(f"{chain}, {letters}", p.dpre, edit=_replaced(only))
 
     return recipes
 
@@ -475,7 +482,7 @@ def _mixed(p: Point) -> Iterator[Recipe]:
 def _input_by_U(p: Point) -> Iterator[Recipe]:
     U = p.equation.U
     if U is not None and U.ndim == 2 and U.shape[0] == U.shape[1]:
-        yield Recipe("", p.dpre, edit=lambda n, k: p.dpre @ U.T if n == "x" else k)
+        yield Recipe("", p.dpre, edit=_replaced({"x": p.dpre @ U.T}))
 
 
 def _bypass(p: Point) -> Iterator[Recipe]:
@@ -490,7 +497,7 @@ def _alternatives(p: Point) -> Iterator[Recipe]:
         product = (lambda g, T=T: T.vjp_state(p.z, p.x, g)) if K is None else K.rmatvec
         w = systems.solve(product, p.dz)
         found = T.vjp_params(p.z, p.x, w)
-        yield Recipe(name, w, edit=lambda n, k, found=found: np.asarray(found.get(n, k)))  # type: ignore[misc]
+        yield Recipe(name, w, edit=_replaced(flat(found)))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 pytest: Any = importlib.import_module("pytest")  # whoever loads this module has it; the package does not need it
 
 
-@pytest.fixture
+@pytest.fixture  # type: ignore[untyped-decorator]
 def crosscheck() -> Callable[..., Any]:
     """`implicitref.crosscheck.assert_correct`: give it a target, get the report of a layer that passes."""
     from . import assert_correct

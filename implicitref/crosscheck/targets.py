@@ -68,7 +68,7 @@ class Target:
         if self.unit <= np.finfo(self.dtype).eps:
             return x
         mantissa, exponent = np.frexp(x)
-        return np.ldexp(np.round(mantissa * 2 / self.unit) * self.unit / 2, exponent)
+        return np.asarray(np.ldexp(np.round(mantissa * 2 / self.unit) * self.unit / 2, exponent))
 
     def equation(self) -> Any:
         """What it claims to solve, with its parameters as they are now, in float64."""
@@ -143,7 +143,8 @@ def target(
 
 def _dtype(params: Mapping[str, Any], settings: Mapping[str, Any]) -> np.dtype[Any]:
     if "dtype" in settings:
-        return np.dtype(settings["dtype"])
-    kinds = [np.asarray(p).dtype for p in params.values() if is_array(p)]
-    single = [d for d in kinds if d in PROMISES and d != np.float64]
-    return np.dtype(min(single, key=lambda d: d.itemsize)) if single else np.dtype(np.float64)
+        given: np.dtype[Any] = np.dtype(settings["dtype"])
+        return given
+    kinds: list[np.dtype[Any]] = [np.asarray(p).dtype for p in params.values() if is_array(p)]
+    narrow = sorted((d for d in kinds if d in PROMISES), key=lambda d: d.itemsize)
+    return narrow[0] if narrow else np.dtype(np.float64)

@@ -54,7 +54,7 @@ class PlainWeight:
 
 def flat(grads: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Blocks by name, those of a list as ``A.0``, ``A.1``, ..."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, value in grads.items():
         listed = isinstance(value, list | tuple)
         entries = {f"{name}.{i}": entry for i, entry in enumerate(value)} if listed else {name: value}
@@ -82,9 +82,9 @@ def pieces(W: Any, z: np.ndarray, u: np.ndarray) -> Pieces:
         A, H = _effective(W.A, W.g, rooted=True), u.T @ z
         return {"A": [-A @ H, -A @ H.T], "B": [H, -H.T]}
     if isinstance(W, MonotoneConv):
-        A, C = FourierMap(blocks(_effective(W.A, W.g, rooted=True), W.size), W.size), _by_kernel(W.size)
+        K, C = FourierMap(blocks(_effective(W.A, W.g, rooted=True), W.size), W.size), _by_kernel(W.size)
         return {
-            "A": [-C(A.matvec(u), z, W.A), -C(A.matvec(z), u, W.A)],
+            "A": [-C(K.matvec(u), z, W.A), -C(K.matvec(z), u, W.A)],
             "B": [C(u, z, W.B), -C(z, u, W.B)],
         }
     return _by_tiers(W, W.by_tiers(), W.split(z), W.split(u))
@@ -116,7 +116,8 @@ def assembled(
         How the scales of appendix D.2 are treated: as they should be; norms held constant; not at all; without the
         derivative of the root.
     """
-    params, grads = flat(W.params), {}
+    params = flat(W.params)
+    grads: dict[str, np.ndarray] = {}
     for name, terms in found.items():
         letter, dot, tier = name.partition(".")
         c = coefficients.get(letter, ())
