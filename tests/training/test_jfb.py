@@ -30,9 +30,8 @@ def few_digits():
     return dataclasses.replace(data, **{name: getattr(data, name)[:count] for name, count in parts.items()})
 
 
-@pytest.mark.parametrize("rule", ["jfb", "neumann:2"])
-def test_a_training_on_a_device_is_the_training_on_the_host(rule, torch):
-    data, recipe, states = few_digits(), training.FixedPointRecipe(epochs=1, batch=50, rule=rule), {}
+def test_a_training_on_a_device_is_the_training_on_the_host(torch):
+    data, recipe, states = few_digits(), training.FixedPointRecipe(epochs=1, batch=50, rule="neumann:2"), {}
     for device in ("cpu", "gpu"):
         rng = np.random.default_rng(0)
         network = cli._on(device, networks.jfb_mnist(rng, data.shape, data.classes, blocks=1))
