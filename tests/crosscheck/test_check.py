@@ -117,6 +117,55 @@ def test_absolute_tolerance_is_found_by_scaling_the_loss():
     assert named(report) == ("absolute-tolerance",)
 
 
+def test_a_small_absolute_tolerance_is_inconclusive():
+    def backward(x, dz):
+        return {name: g + 1e-11 for name, g in layers.gradient(x, dz).items()}
+
+    report = check(layers.target(backward=backward))
+    assert report.verdict == "inconclusive"
+    assert named(report) == ("absolute-tolerance",)
+
+
+def test_statistics_held_constant_are_named():
+    def moments(x):
+        return x.mean(axis=0), np.sqrt(x.var(axis=0) + 0.1)
+
+    class Normalised:
+        """z = z/2 + (x - mean)/std, the statistics of the batch differentiated or not."""
+
+        def __init__(self, constant):
+            self.constant = constant
+            self.alternatives = {} if constant else {"constant statistics": Normalised(True)}
+
+        def __call__(self, z, x):
+            return z / 2 + (x - moments(x)[0]) / moments(x)[1]
+
+        def vjp_state(self, z, x, g):
+            return g / 2
+
+        jvp_state = vjp_state
+
+        def vjp_params(self, z, x, g):
+            mean, std = moments(x)
+            y = (x - mean) / std
+            through = 0 if self.constant else g.mean(axis=0) + y * (g * y).mean(axis=0)
+            return {"x": (g - through) / std}
+
+    def target(constant):
+        T = Normalised(constant)
+        return crosscheck.from_callable(
+            lambda x: 2 * T(0.0, x),
+            lambda x, dz: T.vjp_params(None, x, 2 * dz),
+            {},
+            kind="generic",
+            T=Normalised(False),
+            input_shape=(3,),
+        )
+
+    assert named(check(target(True)))[0] == "statistics-constant"
+    assert named(check(target(False)))[0] == "depends-on-the-batch"  # its gradient is right, and it does
+
+
 def test_float32_inside_is_named():
     def backward(x, dz):
         grads = layers.gradient(x.astype(np.float32), dz.astype(np.float32))
