@@ -158,6 +158,7 @@ def test_images_by_all_models_and_resumed(tmp_path):
     models = [images.OURS, images.NETWORK, images.FULL_BATCH, images.END_TO_END]
     assert [row.model for row in found.rows] == models
     assert [row.weights for row in found.rows] == [4 + 4 * 65 + 40, 65 * 6 + 70, 65 * 6 + 70, 16 + 4 * 65 + 40]
+    assert all(row.printed is None for row in found.rows)  # of MNIST and Fashion-MNIST only
     assert [stage.block for stage in found.stages] == [1, 2]
     assert found.stages[1].loss < found.stages[0].loss < np.log(10)  # what guessing costs
     m = len(few.x_train)
