@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import HypothesisError, ShapeError
 
+LARGE = 2**18  # entries of a batch of states, beyond which a pass over it, or its memory, costs more than a few calls
 Array = Any  # an array of any library that follows the array API standard
 
 
@@ -130,7 +131,7 @@ def norm(x: Array) -> Array:
     xp = namespace(x)
     flat = x if x.ndim == 2 else _flat(x)
     if xp is _NUMPY:  # a quarter of the passes of numpy.linalg.norm
-        lengths = np.sqrt(np.einsum("ij,ij->i", flat, flat))  # einsum overflows without a warning
+        lengths: Array = np.sqrt(np.einsum("ij,ij->i", flat, flat))  # einsum overflows without a warning
         if not flat.size or (lengths.min() > _tiny(x) and lengths.max() < math.inf) or not flat.any():
             return lengths
     # the squares may leave the range of the dtype where the norm does not: a bound of 0 would be a false certificate
@@ -207,8 +208,8 @@ def zeros(shape: tuple[int, ...], x: Array) -> Array:
 
 def zeros_alike(x: Array) -> Array:
     """Zeros of the shape of `x`, to be read only: of a large NumPy array one zero that stands in every place."""
-    if type(x) is np.ndarray and x.size > 2**18:
-        return np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    if type(x) is np.ndarray:
+        return np.broadcast_to(np.zeros((), x.dtype), x.shape) if x.size > LARGE else np.zeros(x.shape, x.dtype)
     return namespace(x).zeros_like(x)
 
 

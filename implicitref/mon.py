@@ -15,11 +15,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 from .activations import Activation, ZeroBorder
-from .arrays import Array, alongside, checked, each, eye, inner, leaves, like, namespace, owned, place, zeros_alike
+from .arrays import (
+    LARGE,
+    Array,
+    alongside,
+    checked,
+    each,
+    eye,
+    inner,
+    leaves,
+    like,
+    memoised,
+    namespace,
+    owned,
+    place,
+    zeros_alike,
+)
 from .errors import HypothesisError, ShapeError
 from .operators import Transpose
 from .operators.linear import batch_of
@@ -111,6 +127,13 @@ class AdjointProx:
         return _line(*self._line(alpha))
 
     def _line(self, alpha: float) -> tuple[Array, Array]:
+        return self._kept_line(alpha) if math.prod(self.dz.shape) < LARGE else self._slope_and_intercept(alpha)
+
+    @memoised
+    def _kept_line(self, alpha: float) -> tuple[Array, Array]:
+        return self._slope_and_intercept(alpha)
+
+    def _slope_and_intercept(self, alpha: float) -> tuple[Array, Array]:
         s = self.jac / (self.jac + alpha * (1 - self.jac))
         return s, s * (alpha * self.dz)
 
@@ -121,8 +144,7 @@ class AdjointProx:
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
         s, t = self._line(alpha)
-        t *= 2
-        return _line(2 * s - 1, t)
+        return _line(2 * s - 1, 2 * t)
 
 
 def _line(slope: Array, intercept: Array) -> Callable[[Array], Array]:
@@ -182,7 +204,7 @@ def equilibrium(
     """
     inclusion = forward_inclusion(W, injection, activation)
     b = inclusion.b
-    start = namespace(b).zeros_like(b) if start is None else owned(_same("start", start, b), W.memory)
+    start = zeros_alike(b) if start is None else owned(_same("start", start, b), W.memory)
     alpha = rates.best_alpha(inclusion.W, method) if alpha is None else alpha
     return solve(inclusion, start, method=method, alpha=alpha, tol=tol, max_iter=max_iter, stop=stop, keep=keep)
 

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native
 from ..errors import HypothesisError, ShapeError
 
@@ -24,7 +26,8 @@ class DenseMap:
     @functools.cached_property
     def transposed(self) -> Array:
         """M'."""
-        return namespace(self.matrix).matrix_transpose(self.matrix)
+        M_t = namespace(self.matrix).matrix_transpose(self.matrix)
+        return np.ascontiguousarray(M_t) if type(M_t) is np.ndarray else M_t  # copied once for many quicker products
 
     def rmatvec(self, y: Array) -> Array:
         """M' y, row by row: (batch, k) to (batch, n)."""

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..arrays import Array, eps, largest, namespace, norm, positive, quiet, total_norm
+from ..arrays import LARGE, Array, eps, largest, namespace, norm, positive, quiet, total_norm
 from ..errors import ConvergenceError, HypothesisError
 from . import rates
 from .certificates import defect, distance
@@ -17,8 +17,6 @@ from .inclusion import Inclusion, State
 from .iterations import MAPS
 
 __all__ = ["Solution", "solve"]
-
-LARGE = 2**18  # entries of a batch of states, beyond which a pass over it costs more than a few calls
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,21 +216,24 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
     # All samples pass only if the first few do: of large states an eighth is asked at a time, its change standing for
     # all, so that a look costs little and takes no memory to speak of.
     parts = _parts(inclusion.b, 8)
-    R_first, share = inclusion.B.samples(parts[0]).resolvent(alpha), math.sqrt(len(parts))
+    B = inclusion.B if len(parts) == 1 else inclusion.B.samples(parts[0])
+    R_first, share = B.resolvent(alpha), math.sqrt(len(parts))
     last: tuple[Array | None, Array | None] = (None, None)  # in consecutive checks the old z is known
 
     def rule(previous: Array, u: Array) -> _Check:
         nonlocal last
         first = parts[0]
         z, old = R_first(u[first, ...]), last[1] if previous is last[0] else R_first(previous[first, ...])
-        last, difference = (u, z), z - old
-        length, target = share * total_norm(difference), share * 1.001 * tol * total_norm(z)
-        if length > target or not math.isfinite(length):
-            return _Check(length, target, False)
-        rest = [_change(inclusion.B.samples(p).resolvent(alpha), previous[p, ...], u[p, ...]) for p in parts[1:]]
-        residual = namespace(z).concat([_ratio(norm(difference), norm(z)), *rest])
+        last, change = (u, z), norm(z - old)
+        length, residual = share * total_norm(change), _ratio(change, norm(z))
         worst = largest(residual)
-        return _Check(length, length * tol / max(worst, tol), worst <= tol, None if rest else z, residual)
+        if worst <= tol and len(parts) > 1:
+            rest = [_change(inclusion.B.samples(p).resolvent(alpha), previous[p, ...], u[p, ...]) for p in parts[1:]]
+            residual = namespace(z).concat([residual, *rest])
+            worst = largest(residual)
+        target = length * tol / max(worst, tol) if math.isfinite(worst) else 0.0
+        whole = residual if worst <= tol else None
+        return _Check(length, target, worst <= tol, z if len(parts) == 1 else None, whole)
 
     return rule
 
