@@ -317,7 +317,8 @@ def _compared(
     distance = norm(seen.y - case.solved.z) if own else state.distance * np.maximum(size, np.sqrt(np.mean(size**2)))
     promise = max(target.tol, 30 * state.distance if loose else 0.0)
     tried = []
-    for z in [seen.y, case.solved.z] if own else [case.solved.z]:
+    apart = own and float(np.max(distance)) > 1e-3 * target.tol * float(np.max(size))
+    for z in [seen.y, case.solved.z] if apart else [case.solved.z]:
         base = judge.ground(
             case.equation, case.x, case.dy, z, distance + case.solved.bound, amplified, promise, unit, target.rule
         )

@@ -322,12 +322,12 @@ def _scaled_kernel(W: Any, c: float, u: np.ndarray) -> np.ndarray:
 
 
 def _kernel_edits(p: Point) -> Iterator[Recipe]:
-    for letters in ("ABS", "A", "B", "S"):
+    for letters in ("ABS", "AB", "A", "B", "S"):
         yield Recipe(f"turned: {letters}", p.dpre, edit=_on_kernels(letters, lambda k: k[..., ::-1, ::-1]))
 
 
 def _swapped_channels(p: Point) -> Iterator[Recipe]:
-    for letters in ("ABS", "A", "B"):
+    for letters in ("ABS", "AB", "A", "B", "S"):
         yield Recipe(letters, p.dpre, edit=_on_kernels(letters, lambda k: k.swapaxes(0, 1)))
 
 
