@@ -284,6 +284,7 @@ def _train(arguments: argparse.Namespace) -> int:
     steps = math.ceil(len(data.x_train) / recipe.batch)
     done = len(state.history) + len(state.steps) / steps
     try:
+        _keep_memory()
         with _threads(arguments), display(recipe.epochs, steps, done) as show:
             for state in train(first, data, recipe, on_step=show.step, pause=pause, learner=learner):
                 if arguments.checkpoint:
@@ -316,6 +317,17 @@ def _advice(error: Exception, arguments: argparse.Namespace) -> str:
         diverged = isinstance(error, ArithmeticError | HypothesisError)
         solver = " The parameters diverged: a smaller --learning-rate helps." if diverged else ""
     return solver + (f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else "")
+
+
+def _keep_memory() -> None:
+    # The C library of Linux gives large freed arrays back to the system, which clears them anew for the next step: a
+    # tenth of the step's time. This process keeps them; elsewhere nothing changes.
+    import ctypes
+
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
+        mallopt(trim_threshold, 2**30)
+        mallopt(mmap_threshold, 2**25)
 
 
 def _threads(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
