@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import relu
-from ..arrays import positive
+from ..arrays import eps, positive
 from ..errors import HypothesisError
 from ..optimisers import adam_init, adam_step
 from .least_squares import least_squares
@@ -41,6 +41,7 @@ def adam(
     learning_rate: float = 5e-3,
     final_rate: float | None = 1e-5,
     components: int | None = 100,
+    noise: float = 0.6,
     patience: int | None = None,
 ) -> Solved:
     r"""Adam on V and C together [GREEDY-Rem2]; the best of the iterates at the ends of the epochs.
@@ -56,15 +57,18 @@ def adam(
     components : int, optional
         Where x has more columns, B_i is sought in the span of so many principal directions of x, each scaled to unit
         size: a preconditioner, and a fraction of the work. None: as it is.
+    noise : float, >= 0
+        What is added to those directions at every step, in units of their spread: against overfitting.
     patience : int, optional
         Stop after so many epochs in which the loss of all samples did not fall by 1e-4.
     """
     before, p = problem.C.shape[1], problem.u.shape[1] - problem.C.shape[1]
     if components is None or p <= components:
-        return _adam(problem, rng, epochs, batch, (learning_rate, final_rate), patience)
+        return _adam(problem, rng, epochs, batch, (learning_rate, final_rate), patience, None)
     E = _principal(problem.u[:, before:], components, rng)
     seen = problem._replace(u=np.concatenate([problem.z, problem.u[:, before:] @ E], axis=1))
-    found = _adam(seen, rng, epochs, batch, (learning_rate, final_rate), patience)
+    width = noise * seen.u.std(axis=0) * (np.arange(seen.u.shape[1]) >= before)
+    found = _adam(seen, rng, epochs, batch, (learning_rate, final_rate), patience, width)
     return found._replace(V=np.concatenate([found.V[:, :before], found.V[:, before:] @ E.T], axis=1))
 
 
@@ -83,6 +87,7 @@ def _adam(
     batch: int | None,
     rates: tuple[float, float | None],
     patience: int | None,
+    noise: np.ndarray | None,
 ) -> Solved:
     m = problem.u.shape[0]
     pieces = 1 if batch is None else math.ceil(m / batch)
@@ -92,6 +97,7 @@ def _adam(
         order = rng.permutation(m)
         for k in range(pieces):
             part = problem if batch is None else problem.rows(order[k * batch : (k + 1) * batch])
+            part = part if noise is None else _blurred(part, noise, rng)
             now, state = _adam_step(part, now, state, _rate(*rates, (epoch + k / pieces) / epochs))
         loss = value(problem, now)
         stale = 0 if loss < lowest - CONVERGED else stale + 1
@@ -99,6 +105,13 @@ def _adam(
         if stale == patience:
             break
     return best
+
+
+def _blurred(problem: Problem, width: np.ndarray, rng: np.random.Generator) -> Problem:
+    draw = rng.standard_normal(problem.u.shape, dtype=problem.u.dtype)
+    draw *= width
+    draw += problem.u
+    return problem._replace(u=draw)
 
 
 def _adam_step(problem: Problem, now: Solved, state: Any, rate: float) -> tuple[Solved, Any]:
@@ -147,9 +160,9 @@ def minimised(function: Callable[[np.ndarray], tuple[float, np.ndarray]], at: np
     return np.asarray(found.x)
 
 
-def accepted(problem: Problem, old: Solved, new: Solved) -> Solved:
-    """`new` where its loss is not larger, else `old`."""
-    return new if value(problem, new) <= value(problem, old) else old
+def accepted(problem: Problem, old: Solved, new: Solved, rounding: float = 0.0) -> Solved:
+    """`new` where its loss is not larger, but for relative rounding, else `old`."""
+    return new if value(problem, new) <= value(problem, old) * (1 + rounding) else old
 
 
 # ------------------------------------------------------------------------------------------------
@@ -184,18 +197,18 @@ def alternation(problem: Problem, rng: np.random.Generator, *, rounds: int = 10,
     _squared("Algorithm 2", problem)
     now = start(problem, rng)
     for _ in range(rounds):
-        now = accepted(problem, now, _least_squares_step(problem, now))
+        now = _least_squares_step(problem, now)
         yield now
         now = accepted(problem, now, _revived(problem, now, rng))
         now = accepted(problem, now, _shallow_step(problem, now, steps))
         yield now
-    yield accepted(problem, now, _least_squares_step(problem, now))
+    yield _least_squares_step(problem, now)
 
 
 def _least_squares_step(problem: Problem, now: Solved) -> Solved:
-    """(11): C for these V."""
+    """(11): C for these V. A minimum whose value is only known to rounding."""
     z = extended(problem.u, now.V, problem.activation)[:, : now.C.shape[1]]
-    return now._replace(C=least_squares(z, problem.target))
+    return accepted(problem, now, now._replace(C=least_squares(z, problem.target)), 64 * eps(z))
 
 
 def _shallow_step(problem: Problem, now: Solved, steps: int) -> Solved:

@@ -177,7 +177,7 @@ def test_alternation_never_raises_the_loss_and_ends_in_least_squares():
         iterates = list(seq.alternation(problem, rng, rounds=5, steps=5))
         losses = [seq.value(problem, solved) for solved in iterates]
         assert len(iterates) == 11
-        assert losses == sorted(losses, reverse=True)
+        assert max(np.diff(losses)) <= 1e-14 * losses[0]
         assert losses[-1] < losses[0]
         z = subproblem.extended(problem.u, iterates[-1].V, relu)[:, :5]
         assert seq.normal_residual(z, problem.target, iterates[-1].C) <= 1e-11
