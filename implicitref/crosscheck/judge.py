@@ -65,13 +65,14 @@ class Block(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """What a gradient is judged by: the point, the true blocks, absolute tolerances, typical sizes, kinks."""
+    """What a gradient is judged by: the point, true blocks, absolute tolerances, typical sizes, kinks, the coarse error."""
 
     point: Point
     truth: Blocks
     tolerance: dict[str, float]
     size: dict[str, float]
     kinks: int
+    coarse: float
 
 
 # ------------------------------------------------------------------------------------------------
@@ -155,7 +156,8 @@ def ground(
     }
     if isinstance(equation, OwnMap):
         tolerance = _by_moving(point, distance, tolerance, truth, rng, rule)
-    return Ground(point, truth, tolerance, size, int(np.count_nonzero(slack > KINK)) if _has_kinks(equation) else 0)
+    kinks = int(np.count_nonzero(slack > KINK)) if _has_kinks(equation) else 0
+    return Ground(point, truth, tolerance, size, kinks, max(VAGUE[0], 4 * unit))
 
 
 def _sizes(point: Point, dpre: np.ndarray, truth: Blocks, rng: np.random.Generator) -> dict[str, float]:
@@ -249,26 +251,26 @@ def _column(lengths: np.ndarray, like: np.ndarray) -> np.ndarray:
 def compared(ground: Ground, observed: Mapping[str, np.ndarray]) -> list[Block]:
     """Every block apart; one that the target does not give is not judged."""
     return [
-        _block(name, observed[name], truth, ground.tolerance[name], ground.size[name])
+        _block(name, observed[name], truth, ground)
         if name in observed
         else Block(name, math.nan, math.nan, math.nan, math.nan, "not given")
         for name, truth in ground.truth.items()
     ]
 
 
-def _block(name: str, found: np.ndarray, truth: np.ndarray, tolerance: float, size: float) -> Block:
+def _block(name: str, found: np.ndarray, truth: np.ndarray, ground: Ground) -> Block:
     lengths, along = (float(np.linalg.norm(found)), float(np.linalg.norm(truth))), float(np.sum(found * truth))
     cosine = along / (lengths[0] * lengths[1]) if lengths[0] * lengths[1] else math.nan
     factor = along / lengths[1] ** 2 if lengths[1] else math.nan
-    error, scale = _distance(found, truth), _scale(lengths[1], size)
-    verdict = _word(error / scale, tolerance / scale)
-    return Block(name, error / scale, tolerance / scale, cosine, factor, verdict)
+    error, scale = _distance(found, truth), _scale(lengths[1], ground.size[name])
+    tolerance = ground.tolerance[name] / scale
+    return Block(name, error / scale, tolerance, cosine, factor, _word(error / scale, tolerance, ground.coarse))
 
 
-def _word(error: float, tolerance: float) -> str:
+def _word(error: float, tolerance: float, coarse: float) -> str:
     if not error <= tolerance + 1e-300:
         return "wrong"
-    return "right" if error <= VAGUE[0] or tolerance <= VAGUE[1] else "cannot tell"
+    return "right" if error <= coarse or tolerance <= VAGUE[1] else "cannot tell"
 
 
 def _scale(length: float, size: float) -> float:

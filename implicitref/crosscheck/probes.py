@@ -178,9 +178,10 @@ def _scaled(
 
 
 def _second(target: Target, x: np.ndarray, dy: np.ndarray, slope: Callable[[np.ndarray], np.ndarray]) -> Probe:
-    # H v beside the central difference of the true gradient by x
+    # H v beside the central difference of the true gradient by x, which for a T of its own has T's precision
     v = np.random.default_rng(1).normal(size=x.shape)
-    h = 1e-5 * max(1.0, float(np.linalg.norm(x))) / float(np.linalg.norm(v))
+    own = max(target.unit, float(np.finfo(target.dtype).eps)) if target.kind == "generic" else 1e-15
+    h = own ** (1 / 3) * max(1.0, float(np.linalg.norm(x))) / float(np.linalg.norm(v))
     truth = (slope(x + h * v) - slope(x - h * v)) / (2 * h)
     given = (part.astype(target.dtype) for part in (x, dy, v))
     found = _array("the second derivative", _call("second", target.second, *given), x.shape)  # type: ignore[arg-type]
