@@ -41,7 +41,6 @@ def adam(
     learning_rate: float = 5e-3,
     final_rate: float | None = 1e-5,
     components: int | None = 100,
-    noise: float = 0.6,
     patience: int | None = None,
 ) -> Solved:
     r"""Adam on V and C together [GREEDY-Rem2]; the best of the iterates at the ends of the epochs.
@@ -57,18 +56,15 @@ def adam(
     components : int, optional
         Where x has more columns, B_i is sought in the span of so many principal directions of x, each scaled to unit
         size: a preconditioner, and a fraction of the work. None: as it is.
-    noise : float, >= 0
-        What is added to those directions at every step, in units of their spread: against overfitting.
     patience : int, optional
         Stop after so many epochs in which the loss of all samples did not fall by 1e-4.
     """
     before, p = problem.C.shape[1], problem.u.shape[1] - problem.C.shape[1]
     if components is None or p <= components:
-        return _adam(problem, rng, epochs, batch, (learning_rate, final_rate), patience, None)
+        return _adam(problem, rng, epochs, batch, (learning_rate, final_rate), patience)
     E = _principal(problem.u[:, before:], components, rng)
     seen = problem._replace(u=np.concatenate([problem.z, problem.u[:, before:] @ E], axis=1))
-    width = noise * seen.u.std(axis=0) * (np.arange(seen.u.shape[1]) >= before)
-    found = _adam(seen, rng, epochs, batch, (learning_rate, final_rate), patience, width)
+    found = _adam(seen, rng, epochs, batch, (learning_rate, final_rate), patience)
     return found._replace(V=np.concatenate([found.V[:, :before], found.V[:, before:] @ E.T], axis=1))
 
 
@@ -87,7 +83,6 @@ def _adam(
     batch: int | None,
     rates: tuple[float, float | None],
     patience: int | None,
-    noise: np.ndarray | None,
 ) -> Solved:
     m = problem.u.shape[0]
     pieces = 1 if batch is None else math.ceil(m / batch)
@@ -97,7 +92,6 @@ def _adam(
         order = rng.permutation(m)
         for k in range(pieces):
             part = problem if batch is None else problem.rows(order[k * batch : (k + 1) * batch])
-            part = part if noise is None else _blurred(part, noise, rng)
             now, state = _adam_step(part, now, state, _rate(*rates, (epoch + k / pieces) / epochs))
         loss = value(problem, now)
         stale = 0 if loss < lowest - CONVERGED else stale + 1
@@ -105,13 +99,6 @@ def _adam(
         if stale == patience:
             break
     return best
-
-
-def _blurred(problem: Problem, width: np.ndarray, rng: np.random.Generator) -> Problem:
-    draw = rng.standard_normal(problem.u.shape, dtype=problem.u.dtype)
-    draw *= width
-    draw += problem.u
-    return problem._replace(u=draw)
 
 
 def _adam_step(problem: Problem, now: Solved, state: Any, rate: float) -> tuple[Solved, Any]:
