@@ -65,14 +65,14 @@ class Block(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """What a gradient is judged by: the point, true blocks, absolute tolerances, typical sizes, kinks, the coarse error."""
+    """What a gradient is judged by: point, true blocks, absolute tolerances, typical sizes, kinks, the coarse error."""
 
     point: Point
     truth: Blocks
     tolerance: dict[str, float]
     size: dict[str, float]
     kinks: int
-    coarse: float
+    coarse: float  # an error up to this is right even where the tolerance is vague
 
 
 # ------------------------------------------------------------------------------------------------

@@ -19,13 +19,16 @@ def located(where: str) -> Target:
 
     Raises
     ------
-    ValueError, ImportError, AttributeError, TypeError
+    ValueError, TypeError
     """
     place, colon, name = where.rpartition(":")
     if not colon or not name.isidentifier():
         raise ValueError(f"the target must be FILE.py:NAME or MODULE:NAME; got {where!r}.")
-    found: Any = getattr(_module(place), name)
-    found = found if isinstance(found, Target) or not callable(found) else found()
+    try:
+        found: Any = getattr(_module(place), name)
+        found = found if isinstance(found, Target) or not callable(found) else found()
+    except Exception as error:  # of the code that the target is made by: whatever it is, it is no verdict
+        raise ValueError(f"{where} fails with {type(error).__name__}: {error}") from error
     if not isinstance(found, Target):
         raise TypeError(
             f"{where} must be a Target of implicitref.crosscheck, or return one; got {type(found).__name__}."
