@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .errors import ConvergenceError, HypothesisError
 from .networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
 from .training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
 from .training.archives import check_settings, unwritable, write_atomically
-from .training.loop import PAPER, RECIPES
+from .training.loop import PAPER, RECIPES, learner_of_mon
 from .training.progress import display
 
 __all__ = ["main"]
@@ -225,7 +225,7 @@ def _add_train(commands: Any) -> None:
     add("--learning-rate", type=_positive, metavar="R", help=f"largest of the schedule (default {rate})")
     add("--schedule", choices=list(schedules.NAMES), help="default one-cycle")
     add("--weight-decay", type=_nonnegative, metavar="D", help=f"decoupled (default {decay})")
-    tolerances = "of both passes (default 1e-2 for mon-fc, 5e-2 for the others on images); jfb-mnist: root mean square "
+    tolerances = "of both passes (default 1e-2 for mon-fc, 3e-2 for the others on images); jfb-mnist: root mean square "
     add("--tol", type=_positive, help=f"{tolerances}residual of a batch (default 0.5)")
     stop = "what tol is held against (default certificate for mon-fc, relative-change for the others)"
     add("--stop", choices=["certificate", "relative-change"], help=stop)
@@ -280,12 +280,13 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{arguments.seed}"
     )
     began, state, pause = time.perf_counter(), first, _pause(arguments.minutes)
-    learner = jfb.LEARNER if arguments.model == JFB else None
+    threads = _threads(arguments)
+    learner = jfb.LEARNER if arguments.model == JFB else learner_of_mon(threads.workers)
     steps = math.ceil(len(data.x_train) / recipe.batch)
     done = len(state.history) + len(state.steps) / steps
     try:
         _keep_memory()
-        with _threads(arguments), display(recipe.epochs, steps, done) as show:
+        with threads.limited, display(recipe.epochs, steps, done) as show:
             for state in train(first, data, recipe, on_step=show.step, pause=pause, learner=learner):
                 if arguments.checkpoint:
                     checkpoints.save(arguments.checkpoint, state, config)
@@ -330,14 +331,23 @@ def _keep_memory() -> None:
         mallopt(mmap_threshold, 2**25)
 
 
-def _threads(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
+class _Threads(NamedTuple):
+    workers: int
+    limited: AbstractContextManager[Any]
+
+
+def _threads(arguments: argparse.Namespace) -> _Threads:
     # The products of a dense network gain nothing from a second thread and take ten times as long where another process
-    # has its core; besides, one thread gives the same bits whatever the load. Whoever sets a number of threads gets it.
+    # has its core; those of networks on images are better shared out as parts of the batch, one thread each. Besides,
+    # one thread a product gives the same bits whatever the load. Whoever sets a number of threads gets it.
     from threadpoolctl import threadpool_limits
 
-    chosen = any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    free = chosen or arguments.model != "mon-fc"
-    return nullcontext() if free else threadpool_limits(limits=1, user_api="blas")
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    given = [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
+    if arguments.model == JFB or (arguments.model == "mon-fc" and given):
+        return _Threads(1, nullcontext())
+    workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else os.cpu_count() or 1
+    return _Threads(workers, threadpool_limits(limits=1, user_api="blas"))
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, State, dict[str, Any]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -254,6 +256,12 @@ def each(function: Callable[[Array], Any], value: Any) -> Any:
     return [function(entry) for entry in value] if isinstance(value, list | tuple) else function(value)
 
 
+_COMPUTING = threading.RLock()
+
+
+_COMPUTING = threading.RLock()
+
+
 def memoised(method: Callable[..., Any]) -> Callable[..., Any]:
     """Cache a method of an immutable object, by its arguments, on the object itself.
 
@@ -265,7 +273,9 @@ def memoised(method: Callable[..., Any]) -> Callable[..., Any]:
         cache = self.__dict__.setdefault("_memo", {})
         key = (method.__name__, *arguments)
         if key not in cache:
-            cache[key] = method(self, *arguments)
+            with _COMPUTING:  # threads that share an operator factor it once
+                if key not in cache:
+                    cache[key] = method(self, *arguments)
         return cache[key]
 
     return lookup
@@ -277,6 +287,15 @@ def _in_double_fields(value: Any) -> Any:
     wide = {name: in_double(field) for name, field in fields.items()}
     changed = any(wide[name] is not fields[name] for name in fields)
     return dataclasses.replace(value, **wide) if changed else value
+
+
+def mapped(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
+    """`function` of every item, in order, in that many threads: NumPy lets go of the interpreter while it computes."""
+    if workers < 2 or len(items) < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(min(workers, len(items))) as pool:
+        yield from pool.map(function, items)
 
 
 def quiet() -> AbstractContextManager[None]:

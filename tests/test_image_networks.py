@@ -267,11 +267,13 @@ def test_wrong_parameters_and_inputs_are_refused_by_name(kind):
 
 
 @pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
-def test_a_batch_solved_in_parts_gives_the_gradient_of_the_whole(kind, parts):
+@pytest.mark.parametrize(("parts", "workers"), [(1, 1), (2, 1), (3, 2), (7, 4)])
+def test_a_batch_solved_in_parts_gives_the_gradient_of_the_whole(kind, parts, workers):
     network, x, labels = problem(kind)
     whole = network.gradients(x, labels, tol=1e-11)
-    found = network.accumulate(x, labels, parts, certify=True, tol=1e-11)
+    found = network.accumulate(x, labels, parts, workers=workers, certify=True, tol=1e-11)
+    again = network.accumulate(x, labels, parts, workers=1, tol=1e-11)
+    assert all(np.array_equal(again.grads[name], gradient) for name, gradient in found.grads.items())
     assert found.loss == pytest.approx(whole.loss, rel=1e-11)
     assert found.correct == np.count_nonzero(network.logits(x, tol=1e-11).argmax(axis=1) == labels)
     assert set(found.grads) == set(network.params)

@@ -30,11 +30,13 @@ import numpy as np
 import scipy.fft
 
 import implicitref as ir
+from implicitref.training.loop import RECIPES
 
 BATCH, BORDER, TOL = 128, 1, 1e-3
 BLOCK, SETTLE = 5, 2
 OURS, PUBLISHED, BEST, PRODUCTS = "implicitref", "published", "rfft2 + complex bmm", "products only"
 CERTIFIED = "implicitref, certified"
+SHORT_AND_LONG = (2e-3, 2.5e-4)  # tolerances that take few and more than 1000 iterations
 
 
 class Case(NamedTuple):
@@ -393,55 +395,42 @@ def compare(case: Case, threads: int, runs: int, batch: int = BATCH) -> dict[str
 # ---- memory ----
 
 
-def memory(case: Case, max_iter: int, batch: int = BATCH) -> dict[str, float]:
-    """Peak of what NumPy allocated and of the process during one forward and backward of so many iterations, in MB.
+def memory(case: Case, tol: float, batch: int = BATCH) -> dict[str, float]:
+    """Peak of what NumPy allocated and of the process during one training step, as the training of networks makes it,
+    in MB. Steps so short (alpha = 1e-3) that `tol` is met after 10 iterations or 1000.
 
-    Steps so short (alpha = 1e-3) that no tolerance is met on the way. What the factored blocks take is measured by a
-    solve of one sample, which computes them all.
+    What the factored blocks take is measured by a step of one sample, which computes them all.
     """
-    p = problem(case, batch)
-    W, x, v = narrow(p), p.state(p.injection), p.state(p.dz)
-    del p.injection[:], p.dz[:]
+    rng, side = np.random.default_rng(0), case.side - 2 * BORDER
+    build = ir.networks.mon_conv if len(case.channels) == 1 else ir.networks.mon_multitier
+    channels: Any = case.channels[0] if len(case.channels) == 1 else case.channels
+    network = build(rng, (1, side, side), channels)
+    parts = RECIPES["mon-conv" if len(case.channels) == 1 else "mon-multitier"].parts
+    x, labels = rng.normal(size=(batch, 1, side, side)).astype(np.float32), rng.integers(10, size=batch)
+    options: dict[str, Any] = {"alpha": 1e-3, "tol": tol, "max_iter": 5000, "stop": "relative-change"}
     tracemalloc.start()
-    trained(W, x[:1], v[:1], p.activation, 1)
+    network.accumulate(x[:1], labels[:1], 1, **options)
     factors = tracemalloc.get_traced_memory()[0]
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     tracemalloc.reset_peak()
-    trained(W, x, v, p.activation, max_iter)
+    found = network.accumulate(x, labels, parts, **options)
     peak = tracemalloc.get_traced_memory()[1] - factors
+    state = 4 * batch * math.prod(network.W.state_shape)
     return {
-        "max_iter": max_iter,
-        "state": x.nbytes / 1e6,
+        "iterations": found.forward_iterations + found.backward_iterations,
+        "parts": parts,
+        "state": state / 1e6,
         "factors": factors / 1e6,
-        "peak": (peak + x.nbytes + v.nbytes) / 1e6,  # the arguments too
-        "states": (peak + x.nbytes + v.nbytes) / x.nbytes,
+        "peak": peak / 1e6,
+        "states": peak / state,
         "resident_growth": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - resident,
     }
 
 
-def trained(W: Any, injection: np.ndarray, dz: np.ndarray, activation: Any, max_iter: int) -> dict[str, Any]:
-    """What a training step computes, through all its iterations."""
-    options: dict[str, Any] = {"alpha": 1e-3, "tol": 1e-30, "max_iter": max_iter}
-    z = stopped(lambda: ir.mon.equilibrium(W, injection, activation, **options))
-    dpre = stopped(lambda: ir.mon.equilibrium_vjp(W, injection, activation, z, dz, **options))
-    gradients: dict[str, Any] = W.vjp(z, dpre)
-    return gradients
-
-
-def stopped(solve: Callable[[], object]) -> np.ndarray:
-    """The state at which a solve ran out of iterations, as asked."""
-    try:
-        solve()
-    except ir.errors.ConvergenceError as reason:
-        z: np.ndarray = reason.solution.z
-        return z
-    raise AssertionError("a tolerance of 1e-30 was met")
-
-
-def measured_alone(case: Case, max_iter: int) -> dict[str, float]:
+def measured_alone(case: Case, tol: float) -> dict[str, float]:
     """`memory` in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(memory, case, max_iter).result()
+        return pool.submit(memory, case, tol).result()
 
 
 # ---- tables ----
@@ -487,8 +476,8 @@ def memory_lines(name: str, rows: list[dict[str, float]]) -> Iterator[str]:
     yield f"{name}: state {rows[0]['state']:.0f} MB, factored blocks {rows[0]['factors']:.0f} MB"
     for row in rows:
         yield (
-            f"  {row['max_iter']:4d} iterations: peak {row['peak']:.0f} MB besides the blocks, {row['states']:.2f} "
-            f"states; the process grew by {row['resident_growth']:.0f} MB"
+            f"  {row['iterations']:4.0f} iterations, {row['parts']:.0f} parts: peak {row['peak']:.0f} MB besides the "
+            f"blocks, {row['states']:.2f} states; the process grew by {row['resident_growth']:.0f} MB"
         )
 
 
@@ -498,13 +487,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--memory", action="store_true", help="measure memory at 10 and 1000 iterations instead")
+    parser.add_argument("--memory", action="store_true", help="measure memory after few and 1000 iterations instead")
     parser.add_argument("--json", help="also write everything there")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     for name in options.cases:
         if options.memory:
-            results[name] = [measured_alone(CASES[name], count) for count in (10, 1000)]
+            results[name] = [measured_alone(CASES[name], tol) for tol in SHORT_AND_LONG]
         else:
             results[name] = compare(CASES[name], options.threads, options.runs)
         print(*(memory_lines if options.memory else speed_lines)(name, results[name]), "", sep="\n", flush=True)

@@ -35,6 +35,7 @@ from ..layers import (
     conv2d,
     residual,
 )
+from ..layers.records import Linearized
 from ..layers.windows import floating, same_shape
 from ..losses import cross_entropy
 
@@ -212,9 +213,9 @@ class FixedPointNetwork:
             The iteration diverged, or the rule's did not converge.
         """
         rule, data = _rule(rule), self.Q.linearize(self.images(x), training=True)
-        T, v = Batch(LatentMap(self.R, training=True), []), data.y[None, ...]
+        T, v = Batch(LatentMap(self.R, training=True), [], []), data.y[None, ...]
         solution = _capped(T, v, positive("tol", tol) * math.sqrt(x.shape[0]), max_iter)
-        body = self.R.linearize(solution.z[0, ...] + data.y, training=True)
+        body = T.recorded(solution.z, v)
         readout = self.S.linearize(body.y, training=True)
         loss, dlogits = cross_entropy(readout.y, labels)
         g: Any
@@ -366,15 +367,23 @@ class NetworkMap:
 class Batch(NamedTuple):
     """A map whose samples depend on each other, as a map of one sample: the whole batch, shaped (1, batch, ...).
 
-    `products` gets an entry for every product with K or K'.
+    `products` gets an entry for every product with K or K'; `last` holds the latest argument and the record of T there.
     """
 
     T: LatentMap
     products: list[str]
+    last: list[tuple[Array, Linearized]]
 
     def __call__(self, z: Array, v: Array) -> Array:
         """T on the batch."""
-        return self.T(z[0, ...], v[0, ...])[None, ...]
+        self.last[:] = [(z, self.T.R.linearize(z[0, ...] + v[0, ...], training=self.T.training))]
+        return self.last[0][1].y[None, ...]
+
+    def recorded(self, z: Array, v: Array) -> Linearized:
+        """T at z with its adjoint: the latest application where that was at z, as that of a residual is."""
+        if not (self.last and bool(namespace(z).all(self.last[0][0] == z))):
+            self(z, v)
+        return self.last[0][1]
 
     def linearise(self, z: Array, v: Array) -> Jacobian:
         """K of the batch."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .. import mon
 from ..activations import Activation, relu
-from ..arrays import Array, checked, is_array, largest, like, namespace, norm, owned, to_numpy
+from ..arrays import Array, checked, is_array, largest, like, mapped, namespace, norm, owned, quiet, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..layers import affine, affine_vjp
 from ..losses import count_correct, cross_entropy
@@ -186,7 +186,14 @@ class MonNetwork:
         return Gradients(loss, grads, forward, backward)
 
     def accumulate(
-        self, x: Array, labels: Array, parts: int, *, certify: bool = False, **options: Unpack[SolveOptions]
+        self,
+        x: Array,
+        labels: Array,
+        parts: int,
+        *,
+        workers: int = 1,
+        certify: bool = False,
+        **options: Unpack[SolveOptions],
     ) -> Accumulated:
         r"""`gradients` of a batch that is solved in `parts`: of each nothing is kept but sums over its samples.
 
@@ -195,18 +202,23 @@ class MonNetwork:
         x, labels
             As in `gradients`.
         parts : int, >= 1
+        workers : int
+            Parts that are solved at a time, each in a thread; the result does not depend on it.
         certify : bool
             Also give the largest certified error.
         """
         network, x = self._alongside(x)
-        found: list[Accumulated] = []
-        count, sums = x.shape[0], list[Array]()
+        count, found, sums = x.shape[0], list[Accumulated](), list[Array]()
         size = max(1, -(-count // parts))
-        for i in range(0, max(1, count), size):
+
+        def solved(i: int) -> tuple[Accumulated, list[Array]]:
             part, share = slice(i, i + size), min(size, count - i) / max(1, count)
-            terms, z, dpre = network._part(x[part, ...], labels[part], share, certify, options)
-            found, sums = [*found, terms], _onto(sums, network.W.correlate(z, dpre))
-            del z, dpre
+            with quiet():  # which threads do not inherit
+                terms, z, dpre = network._part(x[part, ...], labels[part], share, certify, options)
+                return terms, [*network.W.correlate(z, dpre)]
+
+        for terms, correlations in mapped(solved, range(0, max(1, count), size), workers):
+            found, sums = [*found, terms], _onto(sums, correlations)
         total: Accumulated = functools.reduce(_added, found)
         return total._replace(grads=total.grads | _flat(network.W.vjp_from(sums)))
 
@@ -284,10 +296,10 @@ def _added(a: Accumulated, b: Accumulated) -> Accumulated:
     )
 
 
-def _onto(sums: list[Array], terms: Iterator[Array]) -> list[Array]:
+def _onto(sums: list[Array], terms: list[Array]) -> list[Array]:
     """The sums, arrays that nobody else holds, with the terms added one by one; the terms where there are none yet."""
     if not sums:
-        return list(terms)
+        return terms
     for i, term in enumerate(terms):
         sums[i] += term
     return sums

@@ -168,7 +168,6 @@ def cross_spectrum(y: Array, z: Array) -> Array:
 
 def outer(Y: Array, Z: Array) -> Array:
     """``sum_batch y z*`` of spectra as `pairs`, (K, w, 2, o, batch) and (K, w, 2, i, batch)."""
-    xp, (K, w, _, o, b), i = namespace(Y), Y.shape, Z.shape[3]
-    H = xp.reshape(Y, (K, w, 2 * o, b)) @ xp.matrix_transpose(xp.reshape(Z, (K, w, 2 * i, b)))
-    rr, ri, ir, ii = H[..., :o, :i], H[..., :o, i:], H[..., o:, :i], H[..., o:, i:]
-    return complex_of(rr + ii, ir - ri)
+    (Y_r, Y_i), (Z_r, Z_i) = ((X[:, :, 0, ...], X[:, :, 1, ...]) for X in (Y, Z))
+    Z_r, Z_i = namespace(Z).matrix_transpose(Z_r), namespace(Z).matrix_transpose(Z_i)
+    return complex_of(Y_r @ Z_r + Y_i @ Z_i, Y_i @ Z_r - Y_r @ Z_i)

@@ -227,10 +227,12 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         last, change = (u, z), norm(z - old)
         length, residual = share * total_norm(change), _ratio(change, norm(z))
         worst = largest(residual)
-        if worst <= tol and len(parts) > 1:
-            rest = [_change(inclusion.B.samples(p).resolvent(alpha), previous[p, ...], u[p, ...]) for p in parts[1:]]
-            residual = namespace(z).concat([residual, *rest])
+        for part in parts[1:] if worst <= tol else []:
+            R_B = inclusion.B.samples(part).resolvent(alpha)
+            residual = namespace(z).concat([residual, _change(R_B, previous[part, ...], u[part, ...])])
             worst = largest(residual)
+            if not worst <= tol:
+                break
         target = length * tol / max(worst, tol) if math.isfinite(worst) else 0.0
         whole = residual if worst <= tol else None
         return _Check(length, target, worst <= tol, z if len(parts) == 1 else None, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, from_numpy, in_double, quiet
+from ..arrays import Array, from_numpy, in_double, mapped, quiet
 from ..errors import HypothesisError, ShapeError
 from ..losses import count_correct
 from ..mon import equilibrium
@@ -74,9 +75,9 @@ class Recipe:
 
 
 IMAGES = Recipe(
-    3, learning_rate=1e-1, weight_decay=0.03, tol=5e-2, stop="relative-change", alpha="tuned", alpha_every=100, parts=2
+    3, learning_rate=1e-1, weight_decay=0.03, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100, parts=6
 )
-RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": dataclasses.replace(IMAGES, parts=3)}
+RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
 
 
@@ -136,6 +137,11 @@ class Learner(NamedTuple):
     accuracy: Callable[[State, Any, Any], float]
 
 
+def learner_of_mon(workers: int = 1) -> Learner:
+    """Of monotone operator networks, parts of a batch solved in that many threads."""
+    return Learner(functools.partial(_gradients, workers), functools.partial(_accuracy, workers))
+
+
 def start(network: Any, rng: np.random.Generator) -> State:
     """The state before the first epoch; `rng` (PCG64) is copied, not advanced."""
     return State(network, adam_init(network.params), rng.bit_generator.state)
@@ -186,7 +192,7 @@ def train(
     """
     if data.x_train.shape[0] == 0:
         raise ShapeError("data must hold training images; x_train is empty.")
-    learner = learner or Learner(_gradients, _accuracy)
+    learner = learner or learner_of_mon()
     while len(state.history) < recipe.epochs:
         state = _epoch(state, data, recipe, learner, on_step or (lambda step: None), pause or (lambda: False))
         yield state
@@ -227,9 +233,9 @@ def _epoch(
     return State(state.network, state.optimiser, rng.bit_generator.state, (*state.history, record))
 
 
-def _accuracy(state: State, data: Any, recipe: Recipe) -> float:
+def _accuracy(workers: int, state: State, data: Any, recipe: Recipe) -> float:
     tol, alpha = EVALUATION_TOL if recipe.stop == "certificate" else recipe.tol, state.steps[-1].alpha
-    return evaluate(state.network, data.x_test, data.y_test, tol=tol, alpha=alpha, stop=recipe.stop)
+    return evaluate(state.network, data.x_test, data.y_test, tol=tol, alpha=alpha, stop=recipe.stop, workers=workers)
 
 
 def _inputs(network: Any, x: Array) -> Array:
@@ -238,7 +244,7 @@ def _inputs(network: Any, x: Array) -> Array:
 
 
 def _gradients(
-    state: State, x: Array, labels: Array, recipe: Recipe
+    workers: int, state: State, x: Array, labels: Array, recipe: Recipe
 ) -> tuple[dict[str, Array], Step, dict[str, Array]]:
     index, network = len(state.steps), state.network
     chosen = index % (recipe.alpha_every or index + 1) == 0
@@ -246,7 +252,7 @@ def _gradients(
     alpha = choose(network, x, tol=recipe.tol, stop=recipe.stop) if chosen else state.steps[-1].alpha
     options: SolveOptions = {"alpha": alpha, "tol": recipe.tol, "stop": recipe.stop}
     certify = recipe.stop == "certificate" or index % CERTIFIED_EVERY == 0
-    found = network.accumulate(x, labels, recipe.parts, certify=certify, **options)
+    found = network.accumulate(x, labels, recipe.parts, workers=workers, certify=certify, **options)
     error = found.certified_error if certify else state.steps[-1].certified_error
     iterations = found.forward_iterations, found.backward_iterations
     step = Step(index, found.loss, x.shape[0], found.correct, *iterations, error, alpha, 0.0)
@@ -285,18 +291,22 @@ def evaluate(
     tol: float = EVALUATION_TOL,
     alpha: float | None = None,
     stop: str = "certificate",
+    workers: int = 1,
 ) -> float:
     """The share of the inputs x that is classified right, every equilibrium solved to `tol`; NaN for an empty set.
 
     Certified in float64, where the device has it: float32 certifies little below 1e-4 on trained weights. Rows
     (count, d) serve networks on images too.
     """
-    right, batch = 0, max(1, min(EVALUATION_BATCH, EVALUATION_ENTRIES // max(1, math.prod(network.W.state_shape))))
-    for i in range(0, x.shape[0], batch):
+    batch = max(1, min(EVALUATION_BATCH, EVALUATION_ENTRIES // max(1, math.prod(network.W.state_shape))))
+
+    def right(i: int) -> int:
         part = x[i : i + batch].reshape(-1, *network.input_shape)
         injection = network.inject(_inputs(network, part))
         injection = in_double(injection) if stop == "certificate" else injection
         start = network.start(injection, alpha)
         solution = equilibrium(network.W, injection, network.activation, start=start, tol=tol, alpha=alpha, stop=stop)
-        right += count_correct(network.readout(solution.z), labels[i : i + batch])
-    return right / x.shape[0] if x.shape[0] else float("nan")
+        return count_correct(network.readout(solution.z), labels[i : i + batch])
+
+    total = sum(mapped(right, range(0, x.shape[0], batch), workers))
+    return total / x.shape[0] if x.shape[0] else float("nan")
