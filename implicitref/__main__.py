@@ -346,8 +346,12 @@ def _threads(arguments: argparse.Namespace) -> _Threads:
     given = [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
     if arguments.model == JFB or (arguments.model == "mon-fc" and given):
         return _Threads(1, nullcontext())
-    workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else os.cpu_count() or 1
+    workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else _processors()
     return _Threads(workers, threadpool_limits(limits=1, user_api="blas"))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, State, dict[str, Any]]:

@@ -12,6 +12,7 @@ import scipy.special
 from oracles import assert_close, size
 
 from implicitref import errors, fixed_point, layers, networks
+from implicitref.networks.jfb import LatentMap
 
 BATCH, CLASSES, IMAGE = 3, 3, (1, 5, 6)
 DATA = Path(os.environ.get("IMPLICITREF_DATA", ""))
@@ -248,6 +249,25 @@ def test_gradients_agree_across_libraries(backend):
 def test_the_explicit_counterpart_is_one_step_from_zero():
     network, x, _ = contractive()
     assert_close(network.explicit(x), network.S(network.T(0 * network.data_map(x), x)), scale=1.0, tol=1e-12)
+
+
+def test_a_training_pass_applies_the_map_once_for_every_residual_and_no_more(monkeypatch):
+    network, x, labels = contractive()
+    desired, original, applied = network.training_pass(x, labels, "jfb", tol=1e-6), type(network.R).linearize, []
+
+    def counted(layer, *arguments, **options):
+        applied.extend([0] if layer is network.R else [])
+        return original(layer, *arguments, **options)
+
+    monkeypatch.setattr(type(network.R), "linearize", counted)
+    found = network.training_pass(x, labels, "jfb", tol=1e-6)
+    assert len(applied) == found.solution.iterations
+    for name, gradient in found.grads.items():
+        np.testing.assert_array_equal(gradient, desired.grads[name])
+    # the record is that of T at z: with another state in its place the readout, and with it the loss, are others
+    T = LatentMap(network.R, training=True)
+    v = network.Q(x, training=True)
+    assert_close(network.S(T(found.solution.z[0], v), training=True), found.logits, scale=1.0, tol=1e-12)
 
 
 @pytest.mark.claim("JFB-Tab1")

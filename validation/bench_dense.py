@@ -12,6 +12,7 @@ relative change of 1e-5. Alternating blocks of runs, medians; both states are th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -137,10 +138,9 @@ def compare(weights: str | None = None, images: str | None = None, threads: int 
 
     with threadpool_limits(threads, "blas"):
         (z, grads), (z_torch, grads_torch) = ours(), theirs()
-        times: dict[str, list[float]] = {"implicitref": [], "torch": []}
-        for _ in range(runs // BLOCK):
-            for name, run in (("implicitref", ours), ("torch", theirs)):
-                times[name] += _block(run)
+        blocks = [(_block(ours), _block(theirs)) for _ in range(runs // BLOCK)]
+    mine, others = zip(*blocks, strict=True)
+    times = {"implicitref": [*itertools.chain(*mine)], "torch": [*itertools.chain(*others)]}
     medians = {name: statistics.median(values) for name, values in times.items()}
     inclusion = ir.mon.forward_inclusion(W, injection, ir.activations.relu)
 
@@ -155,6 +155,8 @@ def compare(weights: str | None = None, images: str | None = None, threads: int 
         "median_ms": {name: 1e3 * value for name, value in medians.items()},
         "minimum_ms": {name: 1e3 * min(values) for name, values in times.items()},
         "ratio": medians["implicitref"] / medians["torch"],
+        # of neighbouring blocks, a tenth of a second apart: a slow phase of the machine is in both or in neither
+        "ratio_of_neighbours": statistics.median(statistics.median(a) / statistics.median(b) for a, b in blocks),
         "certified_distance": {"implicitref": certified(z), "torch": certified(z_torch)},
         "gradient_difference": {
             name: float(np.linalg.norm(grads[name] - g) / np.linalg.norm(g)) for name, g in grads_torch.items()

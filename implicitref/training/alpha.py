@@ -12,7 +12,7 @@ from ..splitting import rates
 
 __all__ = ["NAMES", "best", "tuned"]
 
-SMALLEST = 2.0**-20
+SMALLEST, TRIED = 2.0**-20, 32  # the least step that is tried; samples that the trials see
 
 
 def best(network: Any, x: Array, *, tol: float, stop: str) -> float:
@@ -23,7 +23,8 @@ def best(network: Any, x: Array, *, tol: float, stop: str) -> float:
 def tuned(network: Any, x: Array, *, tol: float, stop: str) -> float:
     r"""The papers' tuning: from alpha = 1, halve while the forward iterations on x do not increase [MON-AppD.2-alpha].
 
-    Every trial is a solve, and the answer depends on the batch; `best` needs neither.
+    Every trial is a solve, and the answer depends on the batch; `best` needs neither. Here the trials see the first
+    few samples.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def tuned(network: Any, x: Array, *, tol: float, stop: str) -> float:
     >>> tuned(mon_fc(np.random.default_rng(0), 4), np.ones((2, 4), np.float32), tol=1e-2, stop="relative-change")
     0.5
     """
-    injection = network.inject(x)
+    injection = network.inject(x[:TRIED, ...])
 
     def iterations(alpha: float) -> float:
         try:
