@@ -2,12 +2,15 @@ r"""Losses: value and gradient side by side. The only module where 1/batch occur
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from .arrays import Array, alongside, checked, from_numpy, namespace, to_numpy
 from .errors import HypothesisError, ShapeError
 
-__all__ = ["cross_entropy", "one_hot", "squared_error"]
+__all__ = ["LOSSES", "count_correct", "cross_entropy", "loss_named", "one_hot", "squared_error"]
 
 
 def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
@@ -64,6 +67,19 @@ def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
     total = xp.sum(exponentials, axis=1, keepdims=True)
     value = float(xp.sum(xp.log(total)) - xp.sum(targets * shifted)) / batch
     return value, (exponentials / total - targets) / batch
+
+
+LOSSES: dict[str, Callable[[Array, Any], tuple[float, Array]]] = {
+    "squared": squared_error,
+    "cross-entropy": cross_entropy,
+}
+
+
+def loss_named(name: str) -> Callable[[Array, Any], tuple[float, Array]]:
+    """The loss called `name`: (prediction, target) to (value, gradient at the prediction)."""
+    if name not in LOSSES:
+        raise HypothesisError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}.")
+    return LOSSES[name]
 
 
 def count_correct(logits: Array, labels: Array) -> int:

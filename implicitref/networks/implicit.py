@@ -12,7 +12,7 @@ Q (section II)     rows of dpre             gradient at A z + B x
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,17 +21,13 @@ from .. import mon, well_posed
 from ..activations import Activation, relu
 from ..arrays import Array, alongside, checked, largest, like, namespace, positive, to_numpy
 from ..errors import HypothesisError, ShapeError
-from ..losses import cross_entropy, squared_error
+from ..losses import loss_named
 from ..operators import MonotoneDense
 from ..splitting import Solution as SplittingSolution
 from .tables import _counts
 
-__all__ = ["LOSSES", "ImplicitGradients", "ImplicitModel", "implicit_model"]
+__all__ = ["ImplicitGradients", "ImplicitModel", "implicit_model"]
 
-LOSSES: dict[str, Callable[[Array, Array], tuple[float, Array]]] = {
-    "squared": squared_error,
-    "cross-entropy": cross_entropy,
-}
 Solution = well_posed.Solution | SplittingSolution
 
 
@@ -264,13 +260,6 @@ class ImplicitModel:
         if tuple(x.shape[1:]) != self.input_shape:
             raise ShapeError(f"x must have shape (batch, {self.B.shape[1]}); got {tuple(x.shape)}.")
         return x
-
-
-def loss_named(name: str) -> Callable[[Array, Array], tuple[float, Array]]:
-    """The loss called `name`: (prediction, target) to (value, gradient at the prediction)."""
-    if name not in LOSSES:
-        raise HypothesisError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}.")
-    return LOSSES[name]
 
 
 def implicit_model(

@@ -8,23 +8,17 @@ Training runs on the host, in NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..activations import Activation
 from ..arrays import Array, from_numpy, namespace, zeros
-from ..losses import cross_entropy, squared_error
+from ..losses import LOSSES
 
-__all__ = ["LOSSES", "Problem", "Solved", "extended", "start", "value", "value_and_gradients"]
+__all__ = ["Problem", "Solved", "extended", "start", "value", "value_and_gradients"]
 
 SAMPLE = 1000  # samples from which spreads are judged
-
-LOSSES: dict[str, Callable[[Array, Any], tuple[float, Array]]] = {
-    "squared": squared_error,
-    "cross-entropy": cross_entropy,
-}
 
 
 class Problem(NamedTuple):

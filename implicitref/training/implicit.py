@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar
 
-import numpy as np
-
-from ..arrays import Array, largest, positive, to_numpy
+from ..arrays import Array, largest, positive
 from ..errors import HypothesisError
+from ..losses import count_correct, loss_named
 from ..networks import ImplicitGradients, ImplicitModel
-from ..networks.implicit import loss_named
 from . import schedules
 from .loop import Learner, State, Step
 
@@ -134,9 +132,7 @@ def _accuracy(state: State, data: Any, recipe: ImplicitRecipe) -> float:
 
 def _correct(prediction: Array, target: Array, loss: str) -> Any:
     # what has no labels has no accuracy: NaN, also in the record of the epoch
-    if loss != "cross-entropy":
-        return float("nan")
-    return int(np.count_nonzero(to_numpy(prediction).argmax(axis=1) == to_numpy(target)))
+    return count_correct(prediction, target) if loss == "cross-entropy" else float("nan")
 
 
 LEARNER = Learner(_gradients, _accuracy)
