@@ -8,6 +8,7 @@ self-loops are added at the end, with any eps in (0, 2): they do not change what
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +16,11 @@ import numpy as np
 
 from ..activations import relu
 from ..arrays import Array, checked, from_numpy, is_array, to_numpy
+from ..losses import LOSSES
 from .model import BlockTriangularModel, partition
-from .problem import LOSSES
 from .solvers import Solver, minimised
 from .theorems import SelfLoopModel, add_self_loops, with_self_loops
-from .training import greedy
+from .training import Record, _seed, greedy
 
 __all__ = ["Rows", "coupled", "fit_non_strict", "greedy_non_strict"]
 
@@ -83,7 +84,7 @@ def greedy_non_strict(
 
     Each block is first trained without couplings among its units (7), then with them, so the loss never rises.
     """
-    rng, done = np.random.default_rng(random_state), 0
+    rng, done = np.random.default_rng(_seed(random_state)), 0
     model: BlockTriangularModel | None = None
     for n in sizes:
         before = (1,) * done
@@ -122,7 +123,7 @@ def coupled(
     L-BFGS on T, V and C, the best from T = 0 and from a few small T that are drawn: a solution of (7) is often
     stationary in T, where no unit bends inside the region of another.
     """
-    n, z = model.sizes[-1], model.features(x)
+    began, n, z = time.perf_counter(), model.sizes[-1], model.features(x)
     u = np.hstack([z[:, n:], x])
     first = Rows(np.zeros((n, n), z.dtype), np.hstack([model.A[:n, n:], model.B[:n]]), np.asarray(model.C))
     target = np.argmax(y, axis=1) if loss == "cross-entropy" and y.ndim == 2 else y
@@ -130,8 +131,10 @@ def coupled(
     starts = [first, *(first._replace(T=T) for T in drawn)]
     tried = [first, *(searched(rows, u, target, loss) for rows in starts)]
     values = [value_and_gradients(rows, u, target, loss)[0] for rows in tried]
-    best = int(np.argmin(values))
-    return _replaced(model, tried[best], values[best])
+    best, last = tried[int(np.argmin(values))], model.history[-1]
+    dead = int(np.sum(~best.unit().features(u).any(axis=0)))
+    seconds = last.seconds + time.perf_counter() - began
+    return _replaced(model, best, Record(len(model.history), last.before, min(values), dead, seconds))
 
 
 def searched(rows: Rows, u: np.ndarray, target: np.ndarray, loss: str) -> Rows:
@@ -157,10 +160,9 @@ def value_and_gradients(rows: Rows, u: np.ndarray, target: np.ndarray, loss: str
     return value, Rows(grads["A"], grads["B"], dy.T @ z)
 
 
-def _replaced(model: BlockTriangularModel, rows: Rows, loss: float) -> BlockTriangularModel:
-    """The model with these rows for its last block, in blocks of one unit, and the loss in its history."""
+def _replaced(model: BlockTriangularModel, rows: Rows, record: Record) -> BlockTriangularModel:
+    """The model with these rows for its last block, in blocks of one unit, and the record in its history."""
     n, old = len(rows.T), model.A.shape[0] - len(rows.T)
     A, B = np.array(model.A), np.array(model.B)
     A[:n], B[:n] = np.hstack([rows.T, rows.V[:, :old]]), rows.V[:, old:]
-    record = model.history[-1]._replace(block=len(model.history), loss=loss)
     return BlockTriangularModel(A, B, rows.C, (1,) * len(A), relu, (*model.history[:-1], record))

@@ -14,8 +14,9 @@ import numpy as np
 from ..activations import Activation, relu
 from ..arrays import Array, alongside, checked, from_numpy, is_array, namespace, to_numpy
 from ..errors import HypothesisError, ShapeError
+from ..losses import loss_named
 from .model import Block, BlockTriangularModel, check_activation, checked_sizes, partition
-from .problem import LOSSES, Problem, Solved, extended, unread, value
+from .problem import Problem, Solved, extended, unread, value
 from .solvers import SOLVERS, Solver, dead
 
 __all__ = ["Record", "augment", "fit", "greedy", "memory"]
@@ -52,7 +53,8 @@ def fit(
     x : array (m, p)
         As it is: without a constant column (`augment`) a ReLU model is positively homogeneous [GREEDY-SecV-bias].
     y : array (m, q)
-        Targets; for the cross-entropy rows of the identity, or integer labels (m,).
+        Targets; for the cross-entropy rows of the identity, or integer labels (m,), of which the largest says how
+        many outputs there are.
     order : int
         n, the number of states.
     n_blocks : int, or sequence of int
@@ -115,13 +117,16 @@ def greedy(
     targets = _targets(y, x, loss)
     sizes, chosen = checked_sizes(sizes), _solver(solver, loss)
     check_activation(activation)
-    _check_start(start, sizes, x, activation)
-    return _greedy(x, targets, sizes, loss, chosen, activation, _seed(random_state), start)
+    outputs = y.shape[1] if y.ndim == 2 else int(targets.max()) + 1
+    _check_start(start, sizes, x, outputs, activation)
+    C = np.zeros((outputs, 0), to_numpy(x[:0, :]).dtype) if start is None else to_numpy(start.C)
+    return _greedy(x, targets, C, sizes, loss, chosen, activation, _seed(random_state), start)
 
 
 def _greedy(
     x: Array,
     targets: np.ndarray,
+    C: np.ndarray,
     sizes: tuple[int, ...],
     loss: str,
     solver: Solver,
@@ -129,8 +134,7 @@ def _greedy(
     seed: int,
     model: BlockTriangularModel | None,
 ) -> Iterator[BlockTriangularModel]:
-    u, q = to_numpy(x), targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
-    C = np.zeros((q, 0), u.dtype) if model is None else to_numpy(model.C)
+    u = to_numpy(x)
     for V in _weights(model):
         u = extended(u, V, activation)
     for i in range(0 if model is None else len(model.sizes), len(sizes)):
@@ -221,8 +225,7 @@ def _sizes(order: int, n_blocks: Any) -> tuple[int, ...]:
 
 def _targets(y: Any, x: Array, loss: str) -> np.ndarray:
     """Targets (m, q) or labels (m,), on the host."""
-    if loss not in LOSSES:
-        raise HypothesisError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}.")
+    loss_named(loss)
     m = x.shape[0]
     if m < 2:
         raise ShapeError(f"x must hold at least 2 samples; got {m}.")
@@ -274,15 +277,17 @@ def _seed(random_state: Any) -> int:
     return int(random_state)
 
 
-def _check_start(start: Any, sizes: tuple[int, ...], x: Array, activation: Activation) -> None:
+def _check_start(start: Any, sizes: tuple[int, ...], x: Array, outputs: int, activation: Activation) -> None:
     if start is None:
         return
     if not isinstance(start, BlockTriangularModel):
         raise TypeError(f"start must be a BlockTriangularModel; got {type(start).__name__}.")
-    if sizes[: len(start.sizes)] != start.sizes or start.B.shape[1] != x.shape[1]:
+    wanted = sizes[: len(start.sizes)], x.shape[1], outputs
+    found = start.sizes, start.B.shape[1], start.C.shape[0]
+    if found != wanted:
         raise ShapeError(
-            f"start must be of blocks {sizes[: len(start.sizes)]} with inputs of {x.shape[1]} columns; got blocks "
-            f"{start.sizes} with {start.B.shape[1]}."
+            "start must be of blocks {} with {} inputs and {} outputs; got ".format(*wanted)
+            + "blocks {} with {} and {}.".format(*found)
         )
     if start.activation is not activation:
         raise HypothesisError(f"start has the activation {start.activation!r}; got activation = {activation!r}.")

@@ -35,6 +35,7 @@ def test_what_is_trained_is_a_non_strict_model():
     loss = ((MODEL.predict(X) - Y) ** 2).sum() / (2 * len(X))
     assert loss == pytest.approx(MODEL.history[-1].loss, rel=1e-12)
     assert [record.block for record in MODEL.history] == [1, 2]
+    assert sum(record.dead for record in MODEL.history) == np.sum(~z.any(axis=0))
 
 
 @pytest.mark.claim("GREEDY-Eq13", "GREEDY-Thm3")
@@ -102,6 +103,7 @@ def test_results_follow_the_first_array_and_the_seed():
         ((X, Y.tolist(), 3, 2), {}, TypeError, "y must be an array"),
         ((X, Y, 3, 2), {"loss": "hinge"}, ir.HypothesisError, "loss must be one of"),
         ((X, Y, 3, 2), {"solver": "newton"}, ir.HypothesisError, "solver must be one of"),
+        ((X, Y, 3, 2), {"random_state": -1}, ir.HypothesisError, "random_state must be"),
     ],
 )
 def test_bad_input_is_refused(arguments, options, error, words):

@@ -198,7 +198,7 @@ def test_a_block_with_dead_units_is_drawn_again():
     def solver(problem, rng):
         tries.append(len(tries))
         V = subproblem.hyperplanes(problem, rng, problem.units)
-        V = -np.abs(V) * 0 - np.eye(*V.shape)[::-1] * 5 * (problem.u.mean(axis=0) > 0) if len(tries) == 1 else V
+        V = -np.ones_like(V) if len(tries) == 1 else V
         return seq.Solved(V, subproblem.unread(problem))
 
     x = np.abs(wave()[0])
@@ -281,6 +281,13 @@ def test_classes_are_learned_from_labels_and_from_one_hot(solver):
     ]
     assert np.mean(np.argmax(models[0].predict(x), axis=1) == labels) > 0.9
     assert np.array_equal(models[0].A, models[1].A)
+
+
+def test_a_class_without_samples_keeps_its_output():
+    x, labels = circles()
+    run = functools.partial(seq.fit, x, order=2, n_blocks=2, loss="cross-entropy", solver=QUICK["adam"], random_state=1)
+    assert run(y=np.eye(4)[labels]).predict(x).shape == (60, 4)
+    assert run(y=labels).predict(x).shape == (60, 2)
 
 
 def test_defaults_follow_the_loss():
@@ -388,6 +395,8 @@ def test_a_start_that_does_not_fit_is_refused():
     first = next(seq.greedy(X, Y, (2, 2), solver=QUICK["adam"], random_state=0))
     with pytest.raises(ir.ShapeError, match="start must be of blocks"):
         seq.greedy(X, Y, (3, 2), start=first)
+    with pytest.raises(ir.ShapeError, match=r"2 inputs and 1 outputs; got blocks .* with 2 and 2"):
+        seq.greedy(X, Y[:, :1], (2, 2), start=first)
     with pytest.raises(ir.HypothesisError, match="activation"):
         seq.greedy(X, Y, (2, 2), start=first, activation=tanh)
     with pytest.raises(TypeError, match="start must be"):
