@@ -108,15 +108,23 @@ class BlockTriangularModel:
             raise HypothesisError("a model needs at least one block; got none.")
         first, *others = given
         n = checked("blocks[0].B", first.B, 2).shape[0]
+        if tuple(first.A.shape) != (n, 0):
+            raise ShapeError(f"blocks[0].A must have shape {(n, 0)}, no block is before; got {tuple(first.A.shape)}.")
         model = cls(zeros((n, n), first.B), first.B, first.C, (n,), activation)
         return functools.reduce(cls.append, others, model)
 
     def append(self, block: Block) -> BlockTriangularModel:
         """The model with one block more, computed last: its rows and columns come first [GREEDY-Alg1]."""
-        n, xp = self.A.shape[0], namespace(self.A)
-        A, B, C = (alongside(f"block.{name}", value, self.A) for name, value in block._asdict().items())
-        if A.ndim != 2 or A.shape[1] != n:
-            raise ShapeError(f"block.A must have {n} columns, one a state of the model; got shape {tuple(A.shape)}.")
+        n, p, q, xp = self.A.shape[0], self.B.shape[1], self.C.shape[0], namespace(self.A)
+        A, B, C = (
+            alongside(f"block.{name}", checked(f"block.{name}", value, 2), self.A)
+            for name, value in block._asdict().items()
+        )
+        if (A.shape[1], tuple(B.shape), tuple(C.shape)) != (n, (A.shape[0], p), (q, A.shape[0])):
+            raise ShapeError(
+                f"block.A must have {n} columns, block.B {p}, and as many rows k, block.C shape ({q}, k); got "
+                f"{tuple(A.shape)}, {tuple(B.shape)}, {tuple(C.shape)}."
+            )
         rows = xp.concat([zeros((A.shape[0],) * 2, A), A], axis=1)
         old = xp.concat([zeros((n, A.shape[0]), A), self.A], axis=1)
         parts = {"A": xp.concat([rows, old]), "B": xp.concat([B, self.B]), "C": xp.concat([C, self.C], axis=1)}

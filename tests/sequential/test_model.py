@@ -238,8 +238,8 @@ def test_feed_forward_networks_are_block_triangular(widths, activation):
         hidden = activation(hidden @ W.T)
         states.append(hidden)
     for ours, theirs in zip(model.split(model.features(x)), states, strict=True):
-        assert_close(ours, theirs, scale=size(theirs), tol=1e-15)
-    assert_close(model.predict(x), hidden @ weights[-1].T, scale=size(hidden), tol=1e-15)
+        assert_close(ours, theirs, scale=size(theirs), tol=1e-14)
+    assert_close(model.predict(x), hidden @ weights[-1].T, scale=size(hidden), tol=1e-14)
     L = len(model.sizes)
     assert {(i, j) for i, j in itertools.product(range(1, L + 1), repeat=2) if model.block(i, j).any()} == {
         (i, i - 1) for i in range(2, L + 1)
@@ -366,6 +366,10 @@ def model_of(A=None, B=None, C=None, sizes=(1, 1), activation=relu):
         (lambda: model_of().features(np.ones(1)), ir.ShapeError, r"x\[None\]"),
         (lambda: model_of().predict(np.array([[np.nan]])), ir.HypothesisError, "x must be finite"),
         (lambda: model_of().append(seq.Block(ONE, ONE, ONE)), ir.ShapeError, "block.A must have 2 columns"),
+        (lambda: model_of().append(seq.Block(np.ones((1, 2)), np.ones((1, 2)), ONE)), ir.ShapeError, "block.B 1"),
+        (lambda: model_of().append(seq.Block(np.ones((1, 2)), ONE, np.ones((2, 1)))), ir.ShapeError, r"shape \(1, k\)"),
+        (lambda: model_of().append(seq.Block([[1.0, 1.0]], ONE, ONE)), TypeError, "block.A must be an array"),
+        (lambda: seq.BlockTriangularModel.from_blocks([seq.Block(ONE, ONE, ONE)]), ir.ShapeError, "no block is before"),
         (lambda: seq.BlockTriangularModel.from_blocks([]), ir.HypothesisError, "at least one block"),
         (lambda: seq.feed_forward([ONE]), ir.ShapeError, "L >= 1 hidden layers; got 1"),
         (lambda: seq.feed_forward([ONE, np.ones((1, 2))]), ir.ShapeError, r"weights\[1\] must have 1 columns"),
