@@ -103,8 +103,8 @@ def shallow_optimum(
     y : array (m, 1)
     beta : float, > 0
     tol : float, > 0
-    max_iter : int
-        Of the working set.
+    max_iter : int, >= 1
+        Rounds, each of which takes at most one cone of either sign into the working set.
 
     Raises
     ------
@@ -123,6 +123,8 @@ def shallow_optimum(
         raise ShapeError(
             f"y must have shape {(u.shape[0], 1)}, one output [the dual has more for several]; got {y.shape}."
         )
+    if max_iter < 1:
+        raise HypothesisError(f"max_iter must be an integer >= 1; got {max_iter!r}.")
     beta, target = positive("beta", beta), y[:, 0]
     goal, D = positive("tol", tol) * float(target @ target) / 2, patterns(u).astype(np.float64)
     working, W = np.zeros((0, 2), dtype=int), np.zeros((0, u.shape[1]))
@@ -134,7 +136,7 @@ def shallow_optimum(
         new = [pair for pair in worst if not (working == pair).all(axis=1).any()]
         working = np.concatenate([working, np.array(new, dtype=int).reshape(-1, 2)])
         W = np.concatenate([W, np.zeros((len(new), u.shape[1]))])
-    message = f"the duality gap is {found.gap:.3g} after {max_iter} cones; wanted tol ||y||^2/2 = {goal:.3g}."
+    message = f"the duality gap is {found.gap:.3g} after {max_iter} rounds; wanted tol ||y||^2/2 = {goal:.3g}."
     raise ConvergenceError(f"{message} Raise tol or beta.", found)
 
 
@@ -203,9 +205,9 @@ def _reach(products: np.ndarray, u: np.ndarray, D: np.ndarray) -> np.ndarray:
 
 
 def _dual(residual: np.ndarray, y: np.ndarray, beta: float, reach: float) -> float:
-    """The largest <y, s> - ||s||^2/2 over feasible multiples s of the residual."""
+    """The largest <y, s> - ||s||^2/2 over feasible s = t residual, t >= 0: `reach` is not that of -residual."""
     square = residual @ residual
-    factor = min(beta / max(reach, 1e-300), residual @ y / square if square > 0 else 0.0)
+    factor = min(beta / max(reach, 1e-300), max(residual @ y, 0.0) / square if square > 0 else 0.0)
     return float(factor * (residual @ y) - factor**2 * square / 2)
 
 

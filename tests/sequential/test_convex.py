@@ -93,8 +93,16 @@ def test_bad_input_is_refused(u, y, beta, error, message):
         convex.shallow_optimum(u, y, beta)
 
 
+def test_the_dual_bound_is_none_where_the_residual_points_away():
+    y = np.array([1.0, 0.0])
+    assert convex._dual(np.array([-1.0, 1.0]), y, 10.0, 1.0) == 0  # t < 0 would promise 1/4 and need the cones of -r
+    assert convex._dual(np.array([1.0, 1.0]), y, 10.0, 1.0) == 0.25
+
+
 def test_a_budget_that_is_too_small_is_an_error_with_the_bounds():
     u, y = line()
     with pytest.raises(ir.ConvergenceError, match="duality gap") as caught:
         convex.shallow_optimum(u, y, 0.02, max_iter=2)
     assert caught.value.solution.gap > 0
+    with pytest.raises(ir.HypothesisError, match="max_iter"):
+        convex.shallow_optimum(u, y, 0.02, max_iter=0)
