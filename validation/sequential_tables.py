@@ -16,6 +16,7 @@ import numpy as np
 from .. import datasets, sequential
 from ..networks import ImplicitModel, implicit_model
 from ..sequential import counts
+from ..sequential.solvers import SOLVERS
 from ..training import loop
 from ..training.implicit import LEARNER, ImplicitRecipe, Samples
 from .verdict import Verdict, compare
@@ -65,8 +66,7 @@ def by_blocks(task: datasets.Interpolation, seed: int, solver: Any = None) -> Tr
 
 def by_adam(task: datasets.Interpolation, seed: int, steps: int = STEPS, patience: int | None = None) -> Trained:
     """The same by Algorithm 1 as the paper runs it: Adam at 0.01, on all samples at once."""
-    options = {"batch": None, "learning_rate": RATE, "final_rate": None, "patience": patience}
-    return by_blocks(task, seed, functools.partial(sequential.adam, epochs=steps, **options))
+    return by_blocks(task, seed, functools.partial(SOLVERS["adam-paper"], epochs=steps, patience=patience))
 
 
 def feed_forward(task: datasets.Interpolation, seed: int) -> Trained:
