@@ -10,6 +10,8 @@ import numpy as np
 from .. import datasets, sequential
 from ..networks import implicit_model
 from ..sequential import BlockTriangularModel, counts
+from .block_triangular import triangle
+from .sequential_tables import rmse
 from .verdict import PRINTED, Verdict, compare, largest
 
 __all__ = ["capacity", "constant", "smoothness"]
@@ -62,9 +64,8 @@ def _strict(rng: np.random.Generator, sizes: tuple[int, ...], p: int, q: int) ->
 
 def random_model(rng: np.random.Generator, sizes: tuple[int, ...], p: int, q: int) -> BlockTriangularModel:
     """A block-triangular ReLU model with all its entries normal."""
-    n, place = sum(sizes), np.repeat(np.arange(len(sizes)), sizes[::-1])
-    A = rng.normal(size=(n, n)) * (place[:, None] < place[None, :])
-    return BlockTriangularModel(A, rng.normal(size=(n, p)), rng.normal(size=(q, n)), sizes)
+    n = sum(sizes)
+    return BlockTriangularModel(triangle(rng, sizes), rng.normal(size=(n, p)), rng.normal(size=(q, n)), sizes)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def least_rmse(u: np.ndarray, y: np.ndarray) -> float:
     """The least RMSE of any ReLU model without a constant input, on inputs and targets (batch, 1)."""
     halves = np.concatenate([np.maximum(u, 0), np.maximum(-u, 0)], axis=1)
     coefficients, *_ = np.linalg.lstsq(halves, y, rcond=None)
-    return float(np.sqrt(np.mean((halves @ coefficients - y) ** 2)))
+    return rmse(halves @ coefficients, y)
 
 
 def constant(seed: int, size: float) -> list[Verdict]:
@@ -99,7 +100,7 @@ def _fitted(task: datasets.Interpolation, seed: int, change: Any) -> BlockTriang
 
 
 def _rmse(model: BlockTriangularModel, task: datasets.Interpolation, change: Any) -> float:
-    return float(np.sqrt(np.mean((model.predict(change(task.x_test)) - task.y_test) ** 2)))
+    return rmse(model.predict(change(task.x_test)), task.y_test)
 
 
 def _halves(seed: int, trials: int) -> Iterator[tuple[np.ndarray, str]]:

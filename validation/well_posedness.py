@@ -136,7 +136,8 @@ def restriction(seed: int, size: float) -> list[Verdict]:
     inside = ((well_posed.perron(A), where) for A, where in _in_the_ball(seed, trials))
     rim = well_posed.norm_inf(well_posed.project(3 * CYCLE, 0.95))
     return [
-        compare(claim, "[[0, 5], [0, 0]], perron 0: ||A||_inf", well_posed.norm_inf(upper), "<=", 1, form=PRINTED),
+        compare(claim, "[[0, 5], [0, 0]]: ||A||_inf", well_posed.norm_inf(upper), "<=", 1, form=PRINTED),
+        compare(claim, "...though perron", well_posed.perron(upper), "==", 0),
         compare(claim, "perron(A) of projected matrices, radius .95", largest(inside), "<=", 0.95, slack=1e-13),
         compare(claim, "||A||_inf of a projected matrix that was outside", rim, "==", 0.95, slack=1e-14),
     ]

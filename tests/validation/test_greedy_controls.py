@@ -48,7 +48,7 @@ def half_loss_dropped(patch):
     patch.setitem(subproblem.LOSSES, "squared", lambda p, t: tuple(2 * part for part in right(p, t)))
 
 
-def unshifted_labels(patch):
+def labels_exchanged(patch):
     right = losses.cross_entropy
     patch.setitem(subproblem.LOSSES, "cross-entropy", lambda p, t: right(p, 1 - t))
 
@@ -93,7 +93,7 @@ CONTROLS = [
     (sign_of_dc, "GREEDY-Rem2"),
     (penalty_left_out_of_the_gradient, "GREEDY-Rem2"),
     (half_loss_dropped, "GREEDY-Eq8"),
-    (unshifted_labels, "GREEDY-Eq9"),
+    (labels_exchanged, "GREEDY-Eq9"),
     (everything_accepted, "GREEDY-Alg2"),
     (rank_cut_too_low, "GREEDY-Alg2"),
     (hopeful_dual, "GREEDY-Alg2"),
