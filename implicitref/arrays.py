@@ -259,9 +259,6 @@ def each(function: Callable[[Array], Any], value: Any) -> Any:
 _COMPUTING = threading.RLock()
 
 
-_COMPUTING = threading.RLock()
-
-
 def memoised(method: Callable[..., Any]) -> Callable[..., Any]:
     """Cache a method of an immutable object, by its arguments, on the object itself.
 

@@ -51,8 +51,8 @@ def save(path: str | os.PathLike[str], model: BlockTriangularModel, config: Mapp
 def load(path: str | os.PathLike[str], activation: Activation = relu) -> tuple[BlockTriangularModel, dict[str, Any]]:
     r"""The model and the configuration in `path`.
 
-    Given to `sequential.fit` or `sequential.greedy` as `start`, with the same data and random_state, it leads to the
-    model of the uninterrupted training, bit for bit.
+    Given to `sequential.greedy` as `start`, with the same data and random_state, it leads to the model of the
+    uninterrupted training, bit for bit.
 
     Parameters
     ----------
