@@ -214,6 +214,7 @@ def algorithm_2(seed: int, size: float) -> list[Verdict]:
         compare(claim, "the last step: normal-equation residual, relative", largest(normal), "<=", 1e-11),
         compare(claim, "features of deficient rank: normal-equation residual", ranks, "<=", 1e-11),
         compare(claim, "duality gap of the convex form over ||y||^2/2", bounds["gap"], "<=", 1e-4),
+        compare(claim, "...its lower bound less that on 20,000 directions", bounds["dual"], "==", 0, slack=1e-6),
         *(
             compare(claim, f"{name}: below the certified minimum, over ||y||^2/2", -bounds[name], "<=", 1e-9)
             for name in QUICK
@@ -254,7 +255,17 @@ def _distances(seed: int) -> Iterator[tuple[str, float]]:
     u, y = _data(rng, 7, q=1)
     scale, best = float(np.vdot(y, y)) / 2, convex.shallow_optimum(u, y, beta, tol=1e-4)
     yield "gap", best.gap / scale
+    yield "dual", (best.dual - _dual(u, y[:, 0], best, beta)) / scale
     problem = sequential.Problem(u, y, np.zeros((1, 0)), 4, "squared", activations.relu)
     for name, solver in QUICK.items():
         found = solver(problem, np.random.default_rng(seed))
         yield name, (convex.penalised(u, y, found.V, found.C[0], beta) - best.dual) / scale
+
+
+def _dual(u: np.ndarray, y: np.ndarray, found: convex.ConvexSolution, beta: float) -> float:
+    """The largest <y, s> - ||s||^2/2 over s = t residual with |<s, relu(u v)>| <= beta for many unit vectors v."""
+    kinks = np.arctan2(u[:, 1], u[:, 0]) + np.pi / 2 * np.array([[1], [-1]])  # a maximum may lie on one
+    angles = np.concatenate([np.linspace(0, 2 * np.pi, 20_000), kinks.ravel()])
+    directions, residual = np.stack([np.cos(angles), np.sin(angles)]), y - np.maximum(u @ found.V.T, 0) @ found.c
+    t = min(beta / np.abs(residual @ np.maximum(u @ directions, 0)).max(), (residual @ y) / (residual @ residual))
+    return float(t * (residual @ y) - t * t * (residual @ residual) / 2)
