@@ -47,6 +47,7 @@ def _module(place: str) -> ModuleType:
         raise ImportError(f"{place} cannot be imported.")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))  # so that it finds its neighbours
+    sys.modules.setdefault(path.stem, module)  # where dataclasses look up their annotations
     try:
         spec.loader.exec_module(module)
     finally:

@@ -141,7 +141,7 @@ def magnitudes(W: Any, z: np.ndarray, u: np.ndarray) -> dict[str, float]:
         c = 1.0 if value is None else abs(float(value)) ** (0.5 if rooted else 1.0)
         found[name] = length if value is None else length * c / float(np.linalg.norm(params[name]))
         if value is not None:
-            found[f"{scale}{dot}{tier}"] = length / (2 * c if rooted else 1)
+            found[f"{scale}{dot}{tier}"] = length / (2 * c) if rooted and c else length
     return found
 
 

@@ -51,6 +51,12 @@ def test_pieces_add_up_to_the_vjp(name):
     assert all(lengths[key] >= np.linalg.norm(truth[key]) * (1 - 1e-12) for key in lengths)
 
 
+def test_a_scale_of_zero_has_a_length():
+    W = ir.operators.MonotoneDense(rng.normal(size=(4, 4)), rng.normal(size=(4, 4)), 0.7, 0.0, 0.5)
+    z, u = (rng.normal(size=(3, 4)) for _ in range(2))
+    assert all(np.isfinite(length) for length in weights.magnitudes(W, z, u).values())
+
+
 def test_a_piece_left_out_is_noticed():
     W = OPERATORS["dense"]
     z, u = (rng.normal(size=(3, 4)) for _ in range(2))
