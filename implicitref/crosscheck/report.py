@@ -87,16 +87,14 @@ class Report:
     def _details(self) -> list[str]:
         lines = [] if self.state is None else [f"  forward   {_forward(self.state)}"]
         lines += [f"  {block.name:<9} {_words(block)}" for block in self.blocks]
-        lines += [
-            f"  {probe.name}: {probe.difference:.1e} > {probe.allowed:.1e}" for probe in self.probes if not probe.holds
-        ]
-        lines += [f"  {self.kinks} entries at a kink: judged by the interval of Clarke"] if self.kinks else []
         for finding in self.diagnosis:
-            lines += [f"  {finding.name}: {finding.says}{_source(finding)}.", f"    {finding.remedy}"]
-            lines += [f"    Here the same as: {', '.join(finding.also)}."] if finding.also else []
-        if self.approximation:
-            lines.append(f"  {_approximation(self.approximation)}")
-        return lines
+            lines += [f"  {finding.name}: {finding.says}{_source(finding)}.", f"    {_remedy(finding)}"]
+        return lines + [f"  {remark}" for remark in self._remarks()]
+
+    def _remarks(self) -> list[str]:
+        remarks = [f"{p.name}: {p.difference:.1e} > {p.allowed:.1e}." for p in self.probes if not p.holds]
+        remarks += [f"{self.kinks} entries at a kink: judged by the interval of Clarke."] if self.kinks else []
+        return remarks + ([_approximation(self.approximation)] if self.approximation else [])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; numbers that are not finite become None."""
@@ -124,8 +122,8 @@ class Report:
                 "|---|---|---|---|---|---|",
             ]
             lines += ["| " + " | ".join(_cells(block)) + " |" for block in self.blocks]
-        lines += [f"\n**{f.name}**: {f.says}{_source(f)}. {f.remedy}" for f in self.diagnosis]
-        lines += [f"\n{_approximation(self.approximation)}"] if self.approximation else []
+        lines += [f"\n**{f.name}**: {f.says}{_source(f)}. {_remedy(f)}" for f in self.diagnosis]
+        lines += [f"\n{remark}" for remark in self._remarks()]
         return "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
@@ -140,9 +138,10 @@ class Report:
         titles = "".join(f"<th>{t}</th>" for t in ("block", "verdict", "error", "allowed", "cosine", "factor", ""))
         table = f"<table><tr>{titles}</tr>{rows}</table>" if rows else ""
         said = "".join(
-            f"<h2>{html.escape(f.name)}</h2><p>{html.escape(f.says + _source(f))}.</p><p>{html.escape(f.remedy)}</p>"
+            f"<h2>{html.escape(f.name)}</h2><p>{html.escape(f.says + _source(f))}.</p><p>{html.escape(_remedy(f))}</p>"
             for f in self.diagnosis
         )
+        said += "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
         title = html.escape(self.name)
         start = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
         return f"{start}{head}{state}{table}{said}"
@@ -158,6 +157,11 @@ _STYLE = (
 def _source(finding: Finding) -> str:
     detail = f" ({finding.detail})" if finding.detail else ""
     return f"{detail} [{finding.source}]" if finding.source else detail
+
+
+def _remedy(finding: Finding) -> str:
+    same = f" Here the same as: {', '.join(finding.also)}." if finding.also else ""
+    return finding.remedy + same
 
 
 def _forward(state: State) -> str:
@@ -194,7 +198,7 @@ def _approximation(found: Approximation) -> str:
     here = "descends" if found.descends else "does not descend"
     always = {True: "guaranteed", False: "not guaranteed", None: "not decided"}[found.guaranteed]
     angle = f"{found.angle:.1f} degrees from the gradient"
-    return f"A legitimate approximation: {angle}, {here} here; descent {always}: {found.because}"
+    return f"A legitimate approximation: {angle}, {here} here; descent of one sample {always}: {found.because}"
 
 
 def _finite(value: Any) -> Any:
