@@ -11,7 +11,7 @@ import numpy as np
 
 from ..activations import relu
 from ..errors import HypothesisError
-from .targets import Target, target
+from .targets import PROMISES, Target, target
 from .transfer import host
 
 __all__ = ["from_jax"]
@@ -61,7 +61,7 @@ def from_jax(
     arrays = tuple(jax.numpy.asarray(leaf) for _, leaf in leaves)
     layer = _Function(jax, function, tree, arrays, {ours: paths.index(at) for ours, at in wanted.items()}, T)
     if kind == "generic":
-        settings = {"T": layer, "start": layer.start, **settings}
+        settings = {"T": None if T is None else layer, "start": layer.start, **settings}
     hessian, called = layer.second if second else None, name or str(getattr(function, "__name__", "function"))
     made = target(kind, layer.forward, layer.backward, layer.read, activation, settings, tol, rule, hessian, called)
     return layer.rounded(made, tol)
@@ -99,7 +99,10 @@ class _Function:
 
     def rounded(self, made: Target, tol: float | None) -> Target:
         """The target with the precision of the parameters, where NumPy has none such."""
-        dtype = self.jax.numpy.result_type(*(self.arrays or (np.float64,)))
+        dtype = self.jax.numpy.result_type(*(self.arrays or (float,)))
+        if not self.arrays and dtype == np.float32:  # JAX without x64 makes float32 of every x
+            single = np.dtype(np.float32)
+            return dataclasses.replace(made, dtype=single, tol=PROMISES[single] if tol is None else tol)
         if dtype not in (self.jax.numpy.bfloat16, np.float16):
             return made
         unit = float(self.jax.numpy.finfo(dtype).eps)

@@ -53,7 +53,7 @@ def from_torch(
     torch = _torch()
     layer = _Module(torch, module, _tensors(module, names), T)
     if kind == "generic":
-        settings = {"T": layer, "start": layer.start, **settings}
+        settings = {"T": None if T is None else layer, "start": layer.start, **settings}
     hessian = layer.second if second else None
     called = name or type(module).__name__
     made = target(kind, layer.forward, layer.backward, layer.read, activation, settings, tol, rule, hessian, called)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import relu
+from ..activations import Activation, ZeroBorder, relu
 from ..arrays import is_array
 from ..errors import HypothesisError
 from .equations import KINDS, equation
@@ -134,17 +134,44 @@ def target(
         raise HypothesisError(
             f"rule must be 'implicit', 'jfb' or 'neumann:k', what the gradient is meant to be; got {rule!r}."
         )
-    dtype = _dtype(read(), settings)
+    params = read()
+    _known(kind, params, activation, settings)
+    dtype = _dtype(params)
     promised = PROMISES[dtype] if tol is None else float(tol)
     found = Target(kind, forward, backward, read, activation, settings, dtype, promised, rule, second, name)
     found.equation()  # what is missing is said now
     return found
 
 
-def _dtype(params: Mapping[str, Any], settings: Mapping[str, Any]) -> np.dtype[Any]:
-    if "dtype" in settings:
-        given: np.dtype[Any] = np.dtype(settings["dtype"])
-        return given
+# by kind: parameters, of which a tier has its own as ``A.0``, and settings; what is not read would be judged unseen
+KNOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mon-dense": (("A", "B", "U", "b", "g", "h"), ("m",)),
+    "mon-conv": (("A", "B", "U", "b", "g", "h"), ("m", "size", "image", "border")),
+    "mon-multitier": (("A", "B", "S", "U", "b", "g", "gs", "h"), ("m", "sizes", "stride", "image", "border")),
+    "fixed-point": (("W", "U", "b"), ()),
+    "implicit": (("A", "B", "C", "D", "b"), ()),
+    "generic": ((), ("T", "start", "input_shape")),
+}
+
+
+def _known(kind: str, params: Mapping[str, Any], activation: Any, settings: Mapping[str, Any]) -> None:
+    names, options = KNOWN[kind]
+    strange = [name for name in params if kind != "generic" and name.partition(".")[0] not in names]
+    if strange:
+        raise HypothesisError(
+            f"parameters of kind {kind} are called {', '.join(names)}; got {', '.join(strange)}. Rename them, and "
+            "leave out what is not part of the layer: names={'A': 'its name in the model', ...} for PyTorch and JAX."
+        )
+    unread = [name for name in settings if name not in options]
+    if unread:
+        raise HypothesisError(f"kind {kind} has the settings {', '.join(options) or 'none'}; got {', '.join(unread)}.")
+    if not isinstance(activation, Activation | ZeroBorder):
+        raise TypeError(f"activation must be one of implicitref.activations, such as relu; got {activation!r}.")
+    if kind == "generic" and settings.get("T", True) is None:
+        raise HypothesisError("kind generic needs T, the map whose fixed point is returned; got None.")
+
+
+def _dtype(params: Mapping[str, Any]) -> np.dtype[Any]:
     kinds: list[np.dtype[Any]] = [np.asarray(p).dtype for p in params.values() if is_array(p)]
     narrow = sorted((d for d in kinds if d in PROMISES), key=lambda d: d.itemsize)
     return narrow[0] if narrow else np.dtype(np.float64)
