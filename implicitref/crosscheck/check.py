@@ -85,9 +85,8 @@ def check(target: Target, *, x: Any = None, dz: Any = None, random_state: int = 
     if not isinstance(target, Target):
         raise TypeError(f"target must be made by from_callable, from_torch or from_jax; got {type(target).__name__}.")
     begun = time.perf_counter()
-    case = _case(target, x, dz, np.random.default_rng(random_state))
     try:
-        report = _judged(target, case)
+        report = _judged(target, _case(target, x, dz, np.random.default_rng(random_state)))
     except Complaint as complaint:
         report = _failed(target, complaint.finding)
     return dataclasses.replace(report, seconds=time.perf_counter() - begun)
@@ -138,7 +137,22 @@ def _given(equation: Any, x: np.ndarray) -> tuple[np.ndarray, Solved]:
     wanted = equation.input_shape
     if wanted is not None and x.shape[1:] != tuple(wanted):
         raise ShapeError(f"x must have shape (batch, {', '.join(map(str, wanted))}); got {x.shape}.")
-    return x, equation.solve(x)
+    return x, _solve(equation, x)
+
+
+def _solve(equation: Any, x: np.ndarray) -> Solved:
+    # T is code of the target: what it raises, here and in the gradient, is a finding
+    if isinstance(equation, Layer):
+        return equation.solve(x)
+
+    def tried() -> Solved:
+        solved: Solved = equation.solve(x)
+        point = equation.point(solved.z, x, solved.z)
+        point.blocks(point.dpre)
+        return solved
+
+    found: Solved = probes.call("T", tried)
+    return found
 
 
 def _inputs(equation: Any, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Solved]:
@@ -148,7 +162,7 @@ def _inputs(equation: Any, target: Target, rng: np.random.Generator) -> tuple[np
     best: tuple[float, Any] = (-1.0, None)
     for _ in range(DRAWS):
         x = target.rounded(rng.normal(size=(BATCH, *equation.input_shape)))
-        solved = equation.solve(x)
+        solved = _solve(equation, x)
         margin = _margin(equation, x, solved)
         best = max(best, (margin, (x, solved)), key=lambda pair: pair[0])
         if margin > CLEAR:
@@ -181,28 +195,49 @@ def _failed(target: Target, *findings: Finding, **known: Any) -> Report:
 
 def _judged(target: Target, case: Case) -> Report:
     seen = probes.observe(target, case.shapes, case.x, case.dy)
-    _repeatable(target, case, seen)
     unit = _unit(target, seen)
+    _repeatable(target, case, seen, unit)
+    case = _nearest(case, seen.y)
     state = judge.judge_state(case.equation, case.x, seen.y, case.solved, target.tol, unit)
+    if state.verdict == "cannot tell":
+        return _inconclusive(Report(target.name, target.kind, "", "", state), _REFERENCE)
     wrong = _forward(target, case, seen, state)
+    if wrong == (_SEVERAL,):
+        return _inconclusive(Report(target.name, target.kind, "", "", state), _SEVERAL)
     if wrong and wrong[0].name not in UNFINISHED:
         return _failed(target, *wrong, state=state)
     return _gradient(target, case, seen, state, unit, wrong)
+
+
+def _inconclusive(report: Report, finding: Finding) -> Report:
+    return dataclasses.replace(
+        report, verdict="inconclusive", reason=f"{_capital(finding.says)}.", diagnosis=(finding,)
+    )
+
+
+def _nearest(case: Case, y: np.ndarray) -> Case:
+    # where nothing proves that there is one equilibrium only, the layer may have found another
+    if case.solved.certified or case.equation.hidden:
+        return case
+    other = case.equation.solve(case.x, y)
+    distances = [float(np.max(norm(y - solved.z))) for solved in (case.solved, other)]
+    closer = np.all(np.isfinite(other.bound)) and not distances[0] <= distances[1]
+    return case._replace(solved=other) if closer else case
 
 
 def _unit(target: Target, seen: Observation) -> float:
     return float(max(target.unit, np.finfo(target.dtype).eps, np.finfo(seen.dtype).eps))
 
 
-def _repeatable(target: Target, case: Case, seen: Observation) -> None:
+def _repeatable(target: Target, case: Case, seen: Observation, unit: float) -> None:
     again = probes.observe(target, case.shapes, case.x, case.dy)
     size = max(float(np.linalg.norm(seen.y)), 1e-300)
-    if float(np.linalg.norm(again.y - seen.y)) > 1e-4 * size:
+    if float(np.linalg.norm(again.y - seen.y)) > max(1e-4, 4 * unit) * size:
         raise Complaint(
             Finding(
                 "random",
                 "two calls return two states",
-                "Switch to evaluation mode: dropout, noise and random starts off.",
+                "Switch to evaluation mode: dropout, noise, random starts and starts from the last state off.",
             )
         )
 
@@ -217,6 +252,8 @@ def _forward(target: Target, case: Case, seen: Observation, state: judge.State) 
         return (_not_solved(state),)
     if _depends_on_batch(target, case, seen, state):
         return (_BATCH,)
+    if case.equation.hidden and not case.solved.certified:
+        return (_SEVERAL,)
     return (
         Finding(
             "unknown",
@@ -282,10 +319,7 @@ def _gradient(
         return dataclasses.replace(report, verdict="inconclusive", reason=reason, diagnosis=forward)
 
     if any(block.verdict == "cannot tell" for block in blocks):
-        vague = _KINK if base.kinks else _REFERENCE
-        return dataclasses.replace(
-            report, verdict="inconclusive", reason=f"{_capital(vague.says)}.", diagnosis=(vague,)
-        )
+        return _inconclusive(report, _KINK if base.kinks else _REFERENCE)
     slope = functools.partial(_true_slope, case)
     found = probes.invariances(target, case.shapes, case.x, case.dy, seen, state.allowed, base.tolerance, slope)
     report = dataclasses.replace(report, probes=tuple(found))
@@ -296,7 +330,7 @@ def _gradient(
             report, verdict=verdict, reason=f"{_capital(broken[0].says)}.", diagnosis=tuple(broken)
         )
     if target.rule != "implicit":
-        return _approximating(target, base, seen, report)
+        return _approximating(base, seen, report, int(target.rule.partition(":")[2] or 0) + 1)
     return report
 
 
@@ -310,7 +344,7 @@ def _compared(
     target: Target, case: Case, seen: Observation, state: judge.State, unit: float
 ) -> tuple[judge.Ground, list[judge.Block]]:
     # at the state that the target returned, where that is one, and at the equilibrium: it may have used either
-    own = seen.y.shape == case.solved.z.shape and getattr(case.equation, "C", None) is None
+    own = not case.equation.hidden
     amplified = judge.amplification(case.equation, case.solved, case.x)
     loose = state.verdict != "solved"
     size = norm(case.solved.z)
@@ -339,15 +373,12 @@ def _wrong_gradient(
     if found:
         named = _named(found, "gradient")
         if named.legitimate:
-            report = _approximating(target, base, seen, report)
+            report = _approximating(base, seen, report, _powers(named))
         verdict = "inconclusive" if named.legitimate else "fail"
         return dataclasses.replace(
             report, verdict=verdict, reason=f"{_capital(named.says)}.", diagnosis=(named, *forward)
         )
-    if (
-        is_single(np.concatenate([block.ravel() for block in seen.grads.values()]))
-        and max(block.error for block in wrong) < IMPRECISE
-    ):
+    if _single_inside(target, seen) and max(block.error for block in wrong) < IMPRECISE:
         return dataclasses.replace(
             report, verdict="fail", reason=f"{_capital(_SINGLE.says)}.", diagnosis=(_SINGLE, *forward)
         )
@@ -355,16 +386,19 @@ def _wrong_gradient(
         reason = "The forward pass is not solved, so that the gradient cannot be judged; it is off in " + names + "."
         return dataclasses.replace(report, verdict="inconclusive", reason=reason, diagnosis=forward)
     if max(block.error for block in wrong) < IMPRECISE:
-        imprecise = _imprecise(wrong)
-        return dataclasses.replace(
-            report, verdict="inconclusive", reason=f"{_capital(imprecise.says)}.", diagnosis=(imprecise,)
-        )
+        return _inconclusive(report, _imprecise(wrong))
     batch = [_BATCH] if _gradient_depends_on_batch(target, case, seen, base) else []
     unknown = Finding(
         "unknown", f"wrong in {names}; no mistake of the library explains it", _looks(wrong), stage="gradient"
     )
     findings = (*batch, unknown)
     return dataclasses.replace(report, verdict="fail", reason=f"The gradient is {unknown.says}.", diagnosis=findings)
+
+
+def _single_inside(target: Target, seen: Observation) -> bool:
+    # float32 where float64 is meant
+    numbers = np.concatenate([block.ravel() for block in seen.grads.values()])
+    return target.dtype == np.float64 and is_single(numbers)
 
 
 def _gradient_depends_on_batch(target: Target, case: Case, seen: Observation, base: judge.Ground) -> bool:
@@ -391,6 +425,14 @@ _REFERENCE = Finding(
     "the reference itself, or the precision of the layer, allows errors as large as these",
     "Check in float64, with inputs or parameters for which the layer is better conditioned.",
     stage="gradient",
+)
+
+_SEVERAL = Finding(
+    "equilibrium-not-unique",
+    "the output is that of no equilibrium that was found, but nothing proves that there is only one",
+    "Check with ||A||_inf < 1 or, if the state can be returned, without C and D, as a layer of kind fixed-point.",
+    "GREEDY-Thm1",
+    stage="forward",
 )
 
 _SINGLE = Finding(
@@ -445,5 +487,12 @@ def _invariance(probe: Probe) -> Finding:
     return _BATCH._replace(detail=probe.name)
 
 
-def _approximating(target: Target, base: judge.Ground, seen: Observation, report: Report) -> Report:
-    return dataclasses.replace(report, approximation=approximation(base.point, seen.grads))
+def _approximating(base: judge.Ground, seen: Observation, report: Report, powers: int | None) -> Report:
+    return dataclasses.replace(report, approximation=approximation(base.point, seen.grads, powers))
+
+
+def _powers(named: Finding) -> int | None:
+    # k + 1 of a series of k powers of K', K the Jacobian of the map itself; None of a splitting's step
+    if named.name == "neumann":
+        return int(named.detail.rpartition(" ")[2]) + 1
+    return 1 if named.name == "jfb" and "step" not in named.detail else None

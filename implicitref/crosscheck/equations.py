@@ -98,6 +98,11 @@ class Layer:
         return {**flat(self.W.params), **{name: value for name, value in outside.items() if value is not None}}
 
     @property
+    def hidden(self) -> bool:
+        """Whether only C z + D x is seen of the state."""
+        return self.C is not None
+
+    @property
     def monotone(self) -> bool:
         """Whether W is an operator of Proposition 1."""
         return not isinstance(self.W, PlainWeight)
@@ -175,9 +180,11 @@ class Layer:
         known += [float(np.linalg.norm(np.linalg.inv(np.eye(len(W)) - np.abs(W)), 2))] if perron < 1 - 1e-9 else []
         return min(known) if known else None
 
-    def solve(self, x: np.ndarray) -> Solved:
-        """The equilibrium, as exactly as float64 allows."""
-        return self._by_splitting(x) if self.monotone else _by_newton(self, x, self.inject(x))
+    def solve(self, x: np.ndarray, near: np.ndarray | None = None) -> Solved:
+        """The equilibrium, as exactly as float64 allows; where there may be several, one near a given state."""
+        if self.monotone:
+            return self._by_splitting(x)
+        return _by_newton(self, x, np.zeros_like(self.inject(x)) if near is None else near)
 
     def _by_splitting(self, x: np.ndarray) -> Solved:
         injection = self.inject(x)
@@ -203,6 +210,7 @@ class OwnMap:
     input_shape: tuple[int, ...] | None = None
     kind: str = "generic"
     monotone: bool = False
+    hidden: bool = False
 
     def output(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         """z."""
@@ -242,14 +250,14 @@ class OwnMap:
         gamma = contraction(self.T)
         return None if gamma is None else 1 / (1 - gamma)
 
-    def solve(self, x: np.ndarray) -> Solved:
-        """The fixed point, by Picard's and then Newton's iteration."""
-        return _by_newton(self, x, self.start(x))
+    def solve(self, x: np.ndarray, near: np.ndarray | None = None) -> Solved:
+        """The fixed point, by Picard's and then Newton's iteration from `start`, or from a given state."""
+        return _by_newton(self, x, self.start(x) if near is None else near)
 
 
-def _by_newton(equation: Any, x: np.ndarray, like: np.ndarray) -> Solved:
+def _by_newton(equation: Any, x: np.ndarray, start: np.ndarray) -> Solved:
     # Picard's iteration, plain and damped, as long as it gains; then Newton steps z - (I - K)^-1 (z - T(z))
-    z = np.zeros_like(like, dtype=np.float64)
+    z = np.asarray(start, dtype=np.float64)
     for damping in (1.0, 0.3):
         z = _picard(equation, x, z, damping)
     for _ in range(NEWTON):
@@ -387,9 +395,10 @@ def _ends(U: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _fixed_point(kind: str, params: Blocks, activation: Any, settings: dict[str, Any]) -> Layer:
-    return Layer(
-        kind, PlainWeight(params["W"], "W"), params.get("U"), params.get("b"), activation, _ends(params.get("U"), {})
-    )
+    W, U = PlainWeight(params["W"], "W"), params.get("U")
+    if U is not None and U.ndim != 2:
+        raise ShapeError(f"U of a fixed-point layer must be a matrix (n, d); got shape {U.shape}. Pass U x as x.")
+    return Layer(kind, W, U, params.get("b"), activation, Direct() if U is None else Rows())
 
 
 def _implicit(kind: str, params: Blocks, activation: Any, settings: dict[str, Any]) -> Layer:

@@ -187,7 +187,8 @@ def _sigma_for_prox(f: Forward) -> Predictions:
     found = minimize_scalar(off, bounds=(start - 0.25, start + 0.25), method="bounded", options={"xatol": 1e-12})
     alpha = float(np.exp(found.x))
     if abs(alpha - 1) > 1e-6:
-        yield f"alpha = {alpha:.4g}", f.state(f.z - alpha * A)
+        step = f.state(f.z - alpha * A) - f.z
+        yield f"alpha = {alpha:.4g}", f.z + step / min(1.0, alpha)  # a short step is small wherever it starts
 
 
 def _fourier(f: Forward) -> Predictions:

@@ -32,6 +32,7 @@ KINK = 1e-3  # a slope that may be off by this much is that of a kink
 VAGUE = 1e-2, 0.3  # an error beyond the first that only a tolerance beyond the second allows says nothing
 KINKED = ("relu", "leaky_relu", "hardtanh", "soft_threshold")
 PROBES = 4
+CHANCE = 0.05  # that a mistake of the library fits what is none of them
 
 
 class Explanation(NamedTuple):
@@ -45,7 +46,7 @@ class Explanation(NamedTuple):
 class State(NamedTuple):
     """What is known of a returned state: relative distance to the equilibrium, what is allowed, the verdict."""
 
-    verdict: str  # "solved", "loose", "wrong"
+    verdict: str  # "solved", "loose", "wrong", "cannot tell" where the equilibrium is not known that well
     distance: float
     allowed: float
     residual: float
@@ -88,15 +89,21 @@ def judge_state(equation: Any, x: np.ndarray, y: np.ndarray, solved: Solved, pro
     bound = solved.bound * _output_norm(equation)
     distance = norm(y - truth)
     relative, room = float(np.max(distance / size)), float(np.max(2 * bound / size)) + allowed
-    verdict = "solved" if relative <= room else ("loose" if relative < WRONG else "wrong")
-    hidden = y.shape != solved.z.shape or getattr(equation, "C", None) is not None
-    residual = math.nan if hidden else float(np.max(norm(equation.step(y, x) - y) / size))
+    residual = math.nan if equation.hidden else float(np.max(norm(equation.step(y, x) - y) / size))
+    verdict = _state_word(relative, allowed, room)
     return State(verdict, relative, room, residual, float(np.max(solved.bound)), solved.certified)
 
 
+def _state_word(distance: float, allowed: float, room: float) -> str:
+    if distance <= allowed:
+        return "solved"
+    if not distance > room:  # NaN too
+        return "cannot tell"
+    return "loose" if distance < WRONG else "wrong"
+
+
 def _output_norm(equation: Any) -> float:
-    C = getattr(equation, "C", None)
-    return 1.0 if C is None else float(np.linalg.norm(C, 2))
+    return float(np.linalg.norm(equation.C, 2)) if equation.hidden else 1.0
 
 
 def amplification(equation: Any, solved: Solved, x: np.ndarray) -> float:
@@ -109,13 +116,15 @@ def amplification(equation: Any, solved: Solved, x: np.ndarray) -> float:
 
 def explain_forward(equation: Any, x: np.ndarray, y: np.ndarray, solved: Solved, allowed: float) -> list[Explanation]:
     """Every mistake of the forward pass that explains the output, to a thousandth of its distance."""
-    hidden = getattr(equation, "C", None) is not None
     f, truth = Forward(equation, x, y, solved.z), equation.output(solved.z, x)
     gap, found = float(np.linalg.norm(y - truth)), []
-    room = 1e-3 * gap + 1e-2 * allowed * float(np.linalg.norm(truth))
+    # what is off along the slowest directions alone nearly solves the right equation: the wrong one must fit far better
+    residual = math.inf if equation.hidden else float(np.linalg.norm(equation.step(y, x) - y))
     for mistake in FORWARD:
-        if (hidden or isinstance(equation, OwnMap)) and not mistake.unfinished:
+        if (equation.hidden or isinstance(equation, OwnMap)) and not mistake.unfinished:
             continue
+        room = 1e-3 * gap + 1e-2 * allowed * float(np.linalg.norm(truth))
+        room = room if mistake.unfinished else min(room, 0.1 * residual)
         with np.errstate(all="ignore"):
             tried = [(float(np.linalg.norm(y - equation.output(z, x))), detail) for detail, z in mistake.states(f)]
         off, detail = min((t for t in tried if math.isfinite(t[0])), default=(math.inf, ""))
@@ -268,7 +277,9 @@ def _block(name: str, found: np.ndarray, truth: np.ndarray, ground: Ground) -> B
 
 
 def _word(error: float, tolerance: float, coarse: float) -> str:
-    if not error <= tolerance + 1e-300:
+    if math.isnan(error) or math.isnan(tolerance):  # the reference's own adjoint is singular, or was not solved
+        return "cannot tell"
+    if error > tolerance + 1e-300:
         return "wrong"
     return "right" if error <= coarse or tolerance <= VAGUE[1] else "cannot tell"
 
@@ -280,22 +291,22 @@ def _scale(length: float, size: float) -> float:
 
 def explain(ground: Ground, observed: Mapping[str, np.ndarray]) -> list[Explanation]:
     """Every mistake of the library whose gradient is the observed one, to tolerance, in the order of the library."""
-    found = []
+    found, tried = [], 0
     for mistake in LIBRARY:
         with np.errstate(all="ignore"):
-            best = min(_tried(ground, observed, mistake), key=lambda e: e.residual, default=None)
-        if best is not None:
-            found.append(best)
-    return found
+            residuals = [(_residual(ground, observed, r), r.detail) for r in mistake.recipes(ground.point)]
+        tried += len(residuals)
+        fitting = [Explanation(mistake, detail, residual) for residual, detail in residuals if residual is not None]
+        found += [min(fitting, key=lambda e: e.residual)] if fitting else []
+    # of so many one fits that well by chance, if few numbers are wrong: tried * residual^numbers
+    numbers = _wrong_numbers(ground, observed)
+    return [e for e in found if math.log(tried) + numbers * math.log(max(e.residual, 1e-300)) < math.log(CHANCE)]
 
 
-def _tried(ground: Ground, observed: Mapping[str, np.ndarray], mistake: Mistake) -> list[Explanation]:
-    found = []
-    for recipe in mistake.recipes(ground.point):
-        residual = _residual(ground, observed, recipe)
-        if residual is not None:
-            found.append(Explanation(mistake, recipe.detail, residual))
-    return found
+def _wrong_numbers(ground: Ground, observed: Mapping[str, np.ndarray]) -> int:
+    # independent ones: at most as many as dpre has entries that are not zero, and as the wrong blocks have
+    entries = sum(observed[block.name].size for block in compared(ground, observed) if block.verdict == "wrong")
+    return max(1, min(entries, int(np.count_nonzero(ground.point.jac))))
 
 
 def _square(ratio: float) -> float:

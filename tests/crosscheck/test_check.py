@@ -12,6 +12,8 @@ import implicitref as ir
 from implicitref import crosscheck
 from implicitref.crosscheck import check
 
+IDENTITY = ir.activations.leaky_relu(1.0)
+
 
 def named(report):
     return (report.diagnosis[0].name, *report.diagnosis[0].also)
@@ -176,6 +178,113 @@ def test_float32_inside_is_named():
     assert named(report) == ("float32-inside",)
 
 
+def test_loose_along_a_slow_direction_is_no_wrong_equation():
+    # all of z positive, B = 0: near z* the right residual is small, and without B or with a short step it is the same
+    m, A, B = 1e-3, np.diag([0.0, 1.0, 2.0]), np.zeros((3, 3))
+    W = (1 - m) * np.eye(3) - A.T @ A
+
+    def state(x):
+        return np.linalg.solve(np.eye(3) - W, x.T).T
+
+    def loose(x):
+        return state(x) * (1 + np.array([1e-2, 0.0, 0.0]))
+
+    def backward(x, dz):
+        dpre = np.linalg.solve(np.eye(3) - W, dz.T).T
+        H = dpre.T @ state(x)
+        return {"A": -A @ (H + H.T), "B": H - H.T, "x": dpre}
+
+    x = np.random.default_rng(0).uniform(1, 2, size=(3, 3)) @ np.diag([1.0, 5.0, 9.0])
+    for activation in (ir.activations.leaky_relu(0.1), ir.activations.elu(1.0), ir.activations.relu):
+        keywords = {"kind": "mon-dense", "activation": activation, "m": m}
+        assert check(crosscheck.from_callable(state, backward, {"A": A, "B": B}, **keywords), x=x).verdict == "pass"
+        report = check(crosscheck.from_callable(loose, backward, {"A": A, "B": B}, **keywords), x=x)
+        assert named(report) == ("forward-not-solved",)
+
+
+def test_any_equilibrium_of_several_will_do():
+    # z = tanh(2 z + x) has three for small x; by iteration from ones the layer finds the largest
+    W = np.array([[2.0]])
+
+    def largest(x):
+        z = np.ones_like(x)
+        for _ in range(200):
+            z = np.tanh(2 * z + x)
+        return z
+
+    def backward(x, dz, slip=1.0):
+        z = largest(x)
+        dpre = slip * dz * (1 - z**2) / (1 - 2 * (1 - z**2))
+        return {"W": dpre.T @ z, "x": dpre}
+
+    def target(forward, backward):
+        return crosscheck.from_callable(forward, backward, {"W": W}, kind="fixed-point", activation=ir.activations.tanh)
+
+    x = np.array([[0.1], [-0.2], [0.05]])
+    assert check(target(largest, backward), x=x).verdict == "pass"
+    assert named(check(target(largest, lambda x, dz: backward(x, dz, 3.7)), x=x)) == ("unknown",)
+    assert check(target(lambda x: 0.8 * largest(x), backward), x=x).verdict == "fail"
+
+
+def test_an_adjoint_that_is_singular_accuses_nobody():
+    # z = z + x - x: every state is an equilibrium, and nothing has a gradient
+    singular = crosscheck.from_callable(
+        lambda x: 0 * x, lambda x, dz: {"x": dz}, {"W": np.eye(2)}, kind="fixed-point", activation=IDENTITY
+    )
+    assert check(singular, x=np.zeros((1, 2))).verdict == "inconclusive"
+
+
+def test_float16_has_a_range_of_its_own():
+    params = {name: value.astype(np.float16) for name, value in layers.PARAMS.items()}
+
+    def forward(x):
+        return layers.state(x.astype(np.float64), np.float16)
+
+    def backward(x, dz):
+        with np.errstate(over="ignore"):
+            grads = layers.gradient(x.astype(np.float64), dz.astype(np.float64))
+            return {name: block.astype(np.float16) for name, block in grads.items()}
+
+    assert check(layers.target(forward, backward, params)).verdict == "pass"
+
+
+def test_an_imprecise_float32_adjoint_is_not_float32_inside():
+    params = {name: value.astype(np.float32) for name, value in layers.PARAMS.items()}
+
+    def backward(x, dz):
+        shift = 1 + 5e-4 * np.array([1.0, -1.0, 0.5])
+        grads = layers.gradient(x, dz)
+        return {**{k: g.astype(np.float32) for k, g in grads.items()}, "b": (grads["b"] * shift).astype(np.float32)}
+
+    report = check(layers.target(lambda x: layers.state(x, np.float32), backward, params))
+    assert report.verdict == "inconclusive"
+    assert named(report) == ("adjoint-not-solved",)
+
+
+def test_one_wrong_number_is_not_named_by_chance():
+    # of a hundred mistakes some fit one number to a loose tolerance
+    W, x, dz = np.array([[0.6]], np.float32), np.array([[0.4]]), np.array([[1.0]])
+
+    def state(x):
+        z = np.zeros_like(x, dtype=np.float64)
+        for _ in range(200):
+            z = np.tanh(0.6 * z + x)
+        return z
+
+    def made(change):
+        def backward(x, dz):
+            J = 1 - state(x) ** 2
+            return {"x": (change(J) * dz).astype(np.float32)}
+
+        keywords = {"kind": "fixed-point", "activation": ir.activations.tanh, "tol": 1e-3}
+        return crosscheck.from_callable(lambda x: state(x).astype(np.float32), backward, {"W": W}, **keywords)
+
+    for factor in np.linspace(0.4, 0.9, 40):
+        report = check(made(lambda J, factor=factor: factor * J / (1 - 0.6 * J)), x=x, dz=dz)
+        assert named(report) == ("unknown",), (factor, report)
+    assert named(check(made(lambda J: J), x=x, dz=dz))[0] == "jfb"
+
+
 def test_kinks_are_not_accused():
     # z = relu(x) at x = 0: every slope in [0, 1] is right
     params, x, dz = {"W": np.zeros((2, 2))}, np.array([[0.0, 1.0]]), np.array([[1.0, 2.0]])
@@ -261,6 +370,19 @@ def test_second_derivative():
     assert named(report) == ("second-derivative",)
 
 
+def test_second_derivative_near_a_kink_is_not_accused():
+    # z = relu(x): zero almost everywhere, and the gradient jumps within the step of a difference
+    relu = crosscheck.from_callable(
+        lambda x: np.maximum(x, 0),
+        lambda x, dz: {"W": (dz * (x > 0)).T @ np.maximum(x, 0), "x": dz * (x > 0)},
+        {"W": np.zeros((2, 2))},
+        kind="fixed-point",
+        activation=ir.activations.relu,
+        second=lambda x, dz, v: 0 * x,
+    )
+    assert check(relu, x=np.array([[1e-6, 1.0]]), dz=np.array([[1.0, 2.0]])).verdict == "pass"
+
+
 # ------------------------------------------------------------------------------------------------
 # Reports and arguments
 
@@ -304,6 +426,26 @@ def test_arguments_are_refused_by_name():
         crosscheck.from_callable(layers.state, layers.gradient, {"A": layers.W, "B": layers.W})
     with pytest.raises(ir.HypothesisError, match="rule must be"):
         layers.target(rule="exact")
+    with pytest.raises(ir.HypothesisError, match="are called W, U, b; got bias"):
+        layers.target(params={**layers.PARAMS, "bias": layers.b})
+    with pytest.raises(ir.HypothesisError, match="has the settings m; got size"):
+        crosscheck.from_callable(layers.state, layers.gradient, {"A": layers.W, "B": layers.W}, m=1.0, size=(3, 3))
+    with pytest.raises(TypeError, match="activation must be one of"):
+        crosscheck.from_callable(layers.state, layers.gradient, layers.PARAMS, kind="fixed-point", activation=np.tanh)
+    with pytest.raises(ir.HypothesisError, match="generic needs T"):
+        crosscheck.from_callable(layers.state, layers.gradient, {}, kind="generic", T=None)
+
+
+def test_a_map_that_raises_is_a_finding():
+    class T:
+        def __call__(self, z, x):
+            raise RuntimeError("no such device")
+
+    target = crosscheck.from_callable(layers.state, layers.gradient, {}, kind="generic", T=T(), input_shape=(2,))
+    report = check(target)
+    assert report.verdict == "fail"
+    assert named(report) == ("raises",)
+    assert "no such device" in str(report)
 
 
 def test_command_line(tmp_path, capsys):
@@ -311,8 +453,10 @@ def test_command_line(tmp_path, capsys):
 
     file = tmp_path / "their_layer.py"
     file.write_text(
+        "from __future__ import annotations\nimport dataclasses\n"
         "import sys\nsys.path.insert(0, " + repr(str(layers.__file__).rpartition("/")[0]) + ")\n"
         "import small_layers as layers\n"
+        "@dataclasses.dataclass\nclass Config:\n    size: int = 3\n"
         "right = layers.target()\n"
         "def wrong():\n    return layers.target(backward=lambda x, dz: layers.gradient(x, 2 * dz))\n"
         "def loose():\n    return layers.target(lambda x: layers.state(x, steps=4))\n",
