@@ -49,13 +49,13 @@ def torch():
     return found
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float64", "float32", "float16", "bfloat16"])
 def test_torch_autograd_through_a_converged_layer_passes(torch, precision):
     layer = module(torch, getattr(torch, precision))
     target = from_torch(layer, kind="fixed-point", names=NAMES, activation=TANH, second=precision == "float64")
     report = check(target)
     assert report.verdict == "pass", report
-    assert report.state.distance > 1e-4 if precision == "bfloat16" else report.state.distance < 1e-6
+    assert report.state.distance > 1e-4 if precision.endswith("float16") else report.state.distance < 1e-6
 
 
 def test_torch_detached_iterations_are_jfb(torch):
@@ -130,6 +130,8 @@ def test_jax_layer_passes_and_a_stopped_one_does_not():
     assert report.verdict == "pass", report
     single = jax.tree_util.tree_map(lambda leaf: jnp.asarray(leaf, jnp.float32), arrays)
     assert from_jax(layer, single, **keywords).dtype == np.float32
+    closed = from_jax(lambda params, x: x, {}, kind="generic", T=lambda params, z, x: x, input_shape=(2,))
+    assert closed.dtype == jnp.asarray(0.5).dtype  # float32 unless x64 is enabled
     stopped = check(from_jax(lambda params, x: layer(params, x, stop=True), arrays, **keywords))
     assert stopped.verdict == "inconclusive"
 
