@@ -261,7 +261,7 @@ def equilibrium_vjp(
     start = None if start is None else _same("start", start, injection)
     del pre  # of the size of a state
     options: dict[str, Any] = {"method": method, "alpha": alpha, "tol": tol, "max_iter": max_iter, "stop": stop}
-    solution = _adjoint(_backward_inclusion(W, jac, owned(dz, W.memory)), start, **options)
+    solution = _adjoint(W, _backward_inclusion(W, jac, owned(dz, W.memory)), start, **options)
     dpre = solution.z
     return {"injection": dpre, **W.vjp(z, dpre), "m": -inner(dpre, z)}, solution
 
@@ -291,11 +291,12 @@ def adjoint(
     """
     # dz + W' dpre is the whole gradient at z, so dpre = J (dz + W' dpre), which is (20): (I - W') dpre + D dpre = dz
     options: dict[str, Any] = {"method": method, "alpha": alpha, "tol": tol, "max_iter": max_iter, "stop": stop}
-    return _adjoint(backward_inclusion(W, jac, dz), start, **options)
+    inclusion = backward_inclusion(W, jac, dz)
+    return _adjoint(_operator(W, inclusion.b), inclusion, start, **options)
 
 
-def _adjoint(inclusion: Inclusion, start: Array | None, **options: Any) -> Solution:
-    W, b = inclusion.W.of, inclusion.b
+def _adjoint(W: Any, inclusion: Inclusion, start: Array | None, **options: Any) -> Solution:
+    b = inclusion.b
     start = b if start is None else owned(_same("start", start, b, "dz"), W.memory)
     alpha = rates.best_alpha(W, options["method"]) if options["alpha"] is None else options["alpha"]
     return solve(inclusion, start, **(options | {"alpha": alpha}))

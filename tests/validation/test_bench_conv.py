@@ -146,9 +146,10 @@ def test_counts_by_hand():
 
 @pytest.mark.parametrize("case", CASES[:2])
 def test_memory_does_not_grow(case):
-    few, many = (bench_conv.memory(case, count, batch=64) for count in (10, 60))
+    few, many = (bench_conv.memory(case, tol, batch=64) for tol in bench_conv.SHORT_AND_LONG)
     assert many["peak"] <= 1.05 * few["peak"]
-    assert few["state"] == pytest.approx(64 * 4e-6 * case.entries)
+    assert many["iterations"] > 3 * few["iterations"]
+    assert few["state"] >= 64 * 4e-6 * case.entries  # tiers of networks may be larger than halves
 
 
 def test_command_line(monkeypatch, capsys, tmp_path):
