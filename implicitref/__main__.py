@@ -205,7 +205,12 @@ def _add_train(commands: Any) -> None:
         epilog=TRAIN_EXAMPLES,
         formatter_class=RAW,
     )
-    add = parser.add_argument
+    _add_network(parser.add_argument)
+    _add_training(parser.add_argument)
+    parser.set_defaults(run=_train)
+
+
+def _add_network(add: Callable[..., Any]) -> None:
     models = "monotone operator network: dense, of one convolution, of several tiers; or the JFB network on MNIST"
     add("model", choices=list(DEFAULTS), help=models)
     data = "digits, mnist, fashion-mnist, an npz file or a folder of IDX, CIFAR-10 or SVHN files"
@@ -218,6 +223,9 @@ def _add_train(commands: Any) -> None:
     add("--blocks", type=_count, metavar="N", help="jfb-mnist: residual blocks of the latent space (default 2)")
     add("--gamma", type=_positive, help="jfb-mnist: factor after the last block, below 1 (default 0.5)")
     add("--max-iter", type=_count, metavar="N", help="jfb-mnist: cap of the forward iteration (default 50)")
+
+
+def _add_training(add: Callable[..., Any]) -> None:
     add("--recipe", choices=["paper"], help="the settings of appendix D.2; others given here take precedence")
     add("--epochs", type=_count, metavar="N", help="default 13 for mon-fc, 5 for jfb-mnist, 3 for the others")
     add("--batch", type=_count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
@@ -229,7 +237,8 @@ def _add_train(commands: Any) -> None:
     add("--tol", type=_positive, help=f"{tolerances}residual of a batch (default 0.5)")
     stop = "what tol is held against (default certificate for mon-fc, relative-change for the others)"
     add("--stop", choices=["certificate", "relative-change"], help=stop)
-    add("--alpha", choices=list(alpha.NAMES), help="step: the best provable or the papers' trials (default best)")
+    trials = "step: the best provable or the papers' trials (default best for mon-fc, tuned for those on images)"
+    add("--alpha", choices=list(alpha.NAMES), help=trials)
     add("--augment", choices=list(augmentations.NAMES), help="of training images, for networks on images")
     add("--device", choices=["cpu", "gpu"], default="cpu", help="gpu needs CuPy (default cpu)")
     add("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -237,7 +246,6 @@ def _add_train(commands: Any) -> None:
     add("--resume", action="store_true", help="go on from --checkpoint")
     add("--minutes", type=_positive, metavar="T", help="stop at a checkpoint after that time, with status 3")
     add("--json", type=Path, metavar="F", help="write settings and history as JSON")
-    parser.set_defaults(run=_train)
 
 
 def _count(text: str) -> int:
