@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from implicitref import __main__ as cli
-from implicitref import __version__, networks
+from implicitref import __version__, datasets, networks
 from implicitref.training import checkpoints
 
 QUICK = ["train", "mon-fc", "--data", "digits", "--hidden", "12", "--epochs", "2", "--batch", "100"]
@@ -253,7 +253,7 @@ def test_an_interrupt_before_the_first_epoch_is_130_without_a_traceback(capsys, 
     def interrupted(source):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.datasets, "load", interrupted)
+    monkeypatch.setattr(datasets, "load", interrupted)
     assert run(*QUICK) == 130
     assert capsys.readouterr().err == "implicitref: interrupted\n"
 

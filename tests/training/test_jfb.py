@@ -9,8 +9,8 @@ import types
 import numpy as np
 import pytest
 
-from implicitref import __main__ as cli
 from implicitref import datasets, networks, training
+from implicitref.commands.common import on_device
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_training_on_a_device_is_the_training_on_the_host(torch):
     data, recipe, states = few_digits(), training.FixedPointRecipe(epochs=1, batch=50, rule="neumann:2"), {}
     for device in ("cpu", "gpu"):
         rng = np.random.default_rng(0)
-        network = cli._on(device, networks.jfb_mnist(rng, data.shape, data.classes, blocks=1))
+        network = on_device(device, networks.jfb_mnist(rng, data.shape, data.classes, blocks=1))
         (states[device],) = training.train(training.start(network, rng), data, recipe, learner=training.jfb.LEARNER)
     moved = states["gpu"].network
     assert all(isinstance(array, torch.Tensor) for array in {**moved.params, **moved.buffers}.values())

@@ -1,0 +1,9 @@
+"""The commands of ``implicitref``, one module each; each has `add`, which registers it."""
+
+from __future__ import annotations
+
+from . import crosscheck, reproduce, train, verify
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = (verify, train, reproduce, crosscheck)

@@ -1,0 +1,79 @@
+"""What the commands share: exit statuses, types of arguments, complaints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import sys
+from typing import Any
+
+__all__ = [
+    "FAILED", "INPUT_ERRORS", "INTERRUPTED", "OK", "RAW", "UNFINISHED", "USAGE",
+    "complain", "count", "counts", "nonnegative", "number", "on_device", "positive", "seeded",
+]  # fmt: skip
+
+OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+RAW = argparse.RawDescriptionHelpFormatter
+INPUT_ERRORS = (ValueError, OSError, TypeError, MemoryError)
+
+
+def count(text: str) -> int:
+    """An integer >= 1, as argparse wants it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1; got {text}")
+    return int(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Integers >= 1 between commas."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def positive(text: str) -> float:
+    """A finite number > 0."""
+    if not 0 < number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number > 0; got {text}")
+    return float(text)
+
+
+def nonnegative(text: str) -> float:
+    """A finite number >= 0."""
+    if not 0 <= number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number >= 0; got {text}")
+    return float(text)
+
+
+def number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def seeded(seed: int) -> int:
+    """The seed, if it is one."""
+    if seed < 0:
+        raise ValueError(f"--seed must be >= 0; got {seed}.")
+    return seed
+
+
+def complain(message: object, status: int) -> int:
+    """Say it on the error stream; the status, to be returned."""
+    print(f"implicitref: {message}", file=sys.stderr)
+    return status
+
+
+def on_device(device: str, network: Any) -> Any:
+    """The network with its parameters on the device."""
+    if device == "cpu":
+        return network
+    try:
+        cupy = importlib.import_module("cupy")
+        present = cupy.cuda.is_available()
+    except ImportError as error:
+        raise ValueError(f"--device gpu needs CuPy (pip install cupy-cuda12x): {error}.") from error
+    if not present:
+        raise ValueError("--device gpu: CuPy finds no GPU here.")
+    return network.following(cupy.zeros(1, next(iter(network.params.values())).dtype))
