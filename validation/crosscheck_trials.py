@@ -343,32 +343,45 @@ def step_size(o: frozenset[str]) -> float:
 
 
 def equilibrium(problem: Problem, p: dict[str, Array], x: Array, o: frozenset[str]) -> Array:
-    """Damped Picard and Newton steps, to the floor of the dtype."""
+    """Damped Picard steps, then Newton steps as long as they shorten the residual, to the floor of the dtype."""
     torch = _torch()
     held, alpha = {name: value.detach() for name, value in p.items()}, step_size(o)
     b = injection(problem, held, x.detach(), o).reshape(len(x), -1)
     W = matrix(problem, held, o)
-    eye = torch.eye(len(W), dtype=W.dtype)
-    M = (1 - alpha) * eye + alpha * W
+    M = (1 - alpha) * _eye(W) + alpha * W
+
+    def change(z: Array) -> Array:
+        return sigma(problem.activation, z @ M.T + alpha * b) - z
+
+    def newton(z: Array) -> Array:
+        return torch.linalg.solve(_eye(M) - slope(problem, z @ M.T + alpha * b)[:, :, None] * M, change(z)[:, :, None])
+
     z = torch.zeros_like(b)
-    for _ in range(60):
-        z = z + 0.3 * (sigma(problem.activation, z @ M.T + alpha * b) - z)
-    best, shortest = z, math.inf
+    for damping in (0.3, 0.1, 0.03, 0.01):  # kinks may stop Newton's iteration: nearer by Picard's, and again
+        for _ in range(60):
+            z = z + damping * change(z)
+        z = _newtons(change, newton, z)
+        if float(change(z).abs().max()) <= 100 * torch.finfo(z.dtype).eps * (1 + float(z.abs().max())):
+            return z.reshape(len(x), *state_shape(problem))
+    raise Unsolved
+
+
+def _newtons(change: Callable[[Array], Array], newton: Callable[[Array], Array], z: Array) -> Array:
+    # of z, z + step, z + step/2, ... the one with the shortest residual, sample by sample
+    torch = _torch()
+    shares = torch.tensor([0.0, *(0.5**k for k in range(8))], dtype=z.dtype)[:, None, None]
     for _ in range(30):
-        pre = z @ M.T + alpha * b
-        change = sigma(problem.activation, pre) - z
-        length = float(change.abs().max())
-        if length < shortest:
-            best, shortest = z, length
-        if length <= torch.finfo(z.dtype).eps or not math.isfinite(length):
-            break
         try:
-            z = z + torch.linalg.solve(eye - slope(problem, pre)[:, :, None] * M, change[:, :, None])[:, :, 0]
+            step = newton(z)[:, :, 0]
         except RuntimeError as singular:
             raise Unsolved from singular
-    if not shortest <= 100 * torch.finfo(z.dtype).eps * (1 + float(best.abs().max())):
-        raise Unsolved
-    return best.reshape(len(x), *state_shape(problem))
+        trials = z + shares * step
+        lengths = torch.stack([change(trial).norm(dim=1) for trial in trials]).nan_to_num(math.inf)
+        best = lengths.argmin(dim=0)
+        z = trials[best, torch.arange(len(z))]
+        if not best.any():
+            break
+    return z
 
 
 # ------------------------------------------------------------------------------------------------
