@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-__all__ = ["STATUSES", "Claim", "entries", "load", "validation"]
+__all__ = ["STATUSES", "Claim", "entries", "formulas", "load", "validation"]
 
 STATUSES = ("holds", "corrected", "false", "definition")
 
@@ -40,6 +40,8 @@ class Claim:
         module:function of `implicitref.validation`, or empty.
     docs : str
         Anchor, or empty.
+    formula, formula_printed : tuple of str
+        What is implemented, and what the paper prints where that differs, in LaTeX, a string a line; from formulas.toml.
     """
 
     id: str
@@ -54,6 +56,8 @@ class Claim:
     tests: tuple[str, ...] = ()
     validation: str = ""
     docs: str = ""
+    formula: tuple[str, ...] = ()
+    formula_printed: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -70,8 +74,7 @@ def entries() -> tuple[Claim, ...]:
     ValueError
         An entry has an unknown status, or two entries answer for one id.
     """
-    text = resources.files(__package__).joinpath("claims.toml").read_text(encoding="utf-8")
-    found = tuple(_claim(table) for table in tomllib.loads(text)["claim"])
+    found = tuple(_claim(table) for table in _read("claims.toml")["claim"])
     seen: set[str] = set()
     for claim in found:
         if claim.status not in STATUSES:
@@ -80,6 +83,21 @@ def entries() -> tuple[Claim, ...]:
             raise ValueError(f"two entries answer for {', '.join(sorted(seen & set(claim.ids)))}.")
         seen |= set(claim.ids)
     return found
+
+
+@functools.cache
+def formulas() -> dict[str, dict[str, tuple[str, ...]]]:
+    r"""The formulas by the id of their entry, under the names of the attributes of `Claim`.
+
+    Examples
+    --------
+    >>> formulas()["MON-EqA8"]["formula"]
+    ('0 \\in (A + B)(x)',)
+    """
+    return {
+        identifier: {"formula": tuple(table["formula"]), "formula_printed": tuple(table.get("printed", ()))}
+        for identifier, table in _read("formulas.toml").items()
+    }
 
 
 def load() -> MappingProxyType[str, Claim]:
@@ -119,6 +137,10 @@ def validation() -> ModuleType:
     return module
 
 
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
 def _claim(table: dict[str, Any]) -> Claim:
     lists: dict[str, Any] = {key: tuple(table[key]) for key in ("covers", "code", "tests") if key in table}
-    return Claim(**{**table, **lists})
+    return Claim(**{**table, **lists, **formulas().get(table["id"], {})})
