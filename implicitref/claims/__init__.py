@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-__all__ = ["STATUSES", "Claim", "entries", "formulas", "load", "validation"]
+__all__ = ["STATUSES", "Claim", "anchor", "entries", "formulas", "load", "validation"]
 
 STATUSES = ("holds", "corrected", "false", "definition")
 
@@ -38,8 +38,6 @@ class Claim:
         Dotted paths; test files, or file::name.
     validation : str
         module:function of `implicitref.validation`, or empty.
-    docs : str
-        Anchor, or empty.
     formula, formula_printed : tuple of str
         What is implemented, and what the paper prints where that differs, in LaTeX, a string a line; from formulas.toml.
     """
@@ -55,7 +53,6 @@ class Claim:
     code: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     validation: str = ""
-    docs: str = ""
     formula: tuple[str, ...] = ()
     formula_printed: tuple[str, ...] = ()
 
@@ -63,6 +60,23 @@ class Claim:
     def ids(self) -> tuple[str, ...]:
         """All ids that this entry answers for, its own first."""
         return (self.id, *self.covers)
+
+    @property
+    def docs(self) -> str:
+        """Where the documentation shows this entry: the `anchor` of its own id."""
+        return anchor(self.id)
+
+
+def anchor(identifier: str) -> str:
+    """Where the documentation speaks of an id: one page a paper, the id in small letters.
+
+    Examples
+    --------
+    >>> anchor("MON-Eq1"), anchor("NEW-cert-C1")
+    ('papers/mon.html#mon-eq1', 'papers/new.html#new-cert-c1')
+    """
+    name = identifier.lower()
+    return f"papers/{name.partition('-')[0]}.html#{name}"
 
 
 @functools.cache
