@@ -1,16 +1,13 @@
-"""Figures as Display objects: computed from a result by ``from_...``, drawn by ``plot``, matplotlib imported lazily.
-
-A display holds what it shows as plain data, so that a figure can be checked without being looked at; after `plot` it
-holds ``ax_`` and ``figure_`` as well, as the displays of scikit-learn do.
-"""
+"""The graph of a block-triangular model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from .sequential import BlockTriangularModel
-from .sequential.counts import Connection, connections
+from ..sequential import BlockTriangularModel
+from ..sequential.counts import Connection, connections
+from .style import new_axes
 
 __all__ = ["COLOURS", "ModelGraphDisplay"]
 
@@ -55,7 +52,7 @@ class ModelGraphDisplay:
         """Draw on matplotlib axes, on a new figure by default."""
         reach = len(self.sizes)  # of the longest arcs, which rise by a fifth of it
         inch = min(1.2, 14 / (reach + 2))
-        self.ax_ = _axes(ax, (inch * (reach + 2), inch * (0.4 * reach + 1)))
+        self.ax_ = new_axes(ax, (inch * (reach + 2), inch * (0.4 * reach + 1)))
         self.figure_ = self.ax_.figure
         strongest = {k: max(e.strength for e in self.edges if self.kind(e) == k) for k in map(self.kind, self.edges)}
         for edge in self.edges:
@@ -94,12 +91,3 @@ class ModelGraphDisplay:
             "linewidth": 1.6,
         }
         self.ax_.text(place, 0, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
-
-
-def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
-    """`ax`, or the axes of a new figure that no global state remembers."""
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=figsize, layout="constrained").add_subplot()
