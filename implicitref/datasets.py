@@ -16,8 +16,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from .archives import DEFLATE_LIMIT, read_npz
 from .errors import HypothesisError, ShapeError
-from .training.archives import DEFLATE_LIMIT, read_npz
 
 __all__ = ["TASKS", "Dataset", "Interpolation", "damped_cosine", "damped_sawtooth", "digits", "interpolation", "load"]
 

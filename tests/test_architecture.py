@@ -17,11 +17,11 @@ ROOT = Path(implicitref.__file__).parent
 
 # Each floor imports only from floors below it; inside a floor only what is written before it.
 FLOORS = [
-    ["errors", "arrays"],
+    ["errors", "arrays", "archives"],
     ["activations", "losses", "optimisers", "operators", "layers"],
     ["splitting"],
     ["mon", "fixed_point", "well_posed", "sequential"],
-    ["networks", "training"],
+    ["networks", "persistence", "training"],
     ["datasets", "estimators", "crosscheck", "claims", "plotting"],
     ["validation", "commands", "__main__"],
     ["__init__"],

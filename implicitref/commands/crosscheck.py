@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..training.archives import unwritable, write_atomically
+from ..archives import unwritable, write_atomically
 from .common import FAILED, INPUT_ERRORS, OK, RAW, UNFINISHED, USAGE, complain, seeded
 
 __all__ = ["add"]

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__, activations, datasets
+from ..archives import check_settings, unwritable, write_atomically
 from ..errors import ConvergenceError, HypothesisError
 from ..networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
 from ..training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
-from ..training.archives import check_settings, unwritable, write_atomically
 from ..training.loop import PAPER, RECIPES, learner_of_mon
 from ..training.progress import display
 from .common import (

@@ -1,4 +1,4 @@
-"""Checkpoints: an npz file of arrays with a JSON header, written atomically, read without pickle."""
+"""Checkpoints: everything that training continues from, with the settings it was begun with, in one file."""
 
 from __future__ import annotations
 
@@ -6,119 +6,92 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import like, to_numpy
+from .. import persistence
+from ..archives import read_npz
+from ..arrays import like
 from ..errors import HypothesisError
-from ..networks import FixedPointNetwork, MonNetwork
-from .archives import read_header, read_npz, write_atomically
 from .loop import Record, State, Step
 from .optimisers import AdamState
 
-__all__ = ["SCHEMA", "VERSION", "load", "save"]
+__all__ = ["Checkpoint", "load", "read", "save"]
 
-SCHEMA, VERSION = "implicitref-checkpoint", 2
-GROUPS = ("params", "mean", "square", "buffers")
-Network = MonNetwork | FixedPointNetwork
-HEADER_LIMIT = 2**26  # bytes: ten thousand epochs of history take a quarter of it
+VERSION_2 = "implicitref-checkpoint"  # the schema of the files that were written before there was `persistence`
 
 
-def save(path: str | os.PathLike[str], state: State, config: Mapping[str, Any]) -> None:
+class Checkpoint(NamedTuple):
+    """What a file holds: a `State`, or a model of which all blocks are trained so far, and JSON values."""
+
+    state: Any
+    config: dict[str, Any]
+
+
+def save(path: str | os.PathLike[str], state: Any, config: Mapping[str, Any]) -> None:
     """Write `state` and `config` (JSON values) to `path`, replacing it in one instant."""
-    from .. import __version__
-
-    groups = (state.network.params, state.optimiser.mean, state.optimiser.square, _buffers(state.network))
-    named = zip(GROUPS, groups, strict=True)
-    arrays = {f"{group}/{name}": to_numpy(value) for group, values in named for name, value in values.items()}
-    header = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "package": __version__,
-        "model": _model(state.network),
-        "config": dict(config),
-        "steps": state.optimiser.steps,
-        "rng": dict(state.rng),
-        "history": [record._asdict() for record in state.history],
-        "epoch": [step._asdict() for step in state.steps],
-    }
-    arrays["header"] = np.array(json.dumps(header))
-    savez: Any = np.savez  # its newer type hints read **arrays as its option allow_pickle
-    write_atomically(path, lambda file: savez(file, **arrays))
+    persistence.save(path, Checkpoint(state, dict(config)))
 
 
-def load(path: str | os.PathLike[str], network: Network) -> tuple[State, dict[str, Any]]:
+def read(path: str | os.PathLike[str], kind: type) -> Checkpoint:
+    """What `save` wrote, refused unless its state is of that kind."""
+    found = persistence.load(path)
+    if not isinstance(found, Checkpoint) or not isinstance(found.state, kind) or not isinstance(found.config, dict):
+        raise HypothesisError(f"{path} holds a {type(found).__name__}, not a checkpoint of a {kind.__name__}.")
+    return found
+
+
+def load(path: str | os.PathLike[str], network: Any) -> tuple[State, dict[str, Any]]:
     r"""The state and configuration in `path`, on a network of the same architecture.
 
     Parameters
     ----------
     path : file written by `save`
-    network : MonNetwork or FixedPointNetwork
-        Gives the architecture; its parameters are replaced.
+    network : MonNetwork, FixedPointNetwork or ImplicitModel
+        Gives architecture, library and device; its parameters are replaced.
 
     Raises
     ------
     HypothesisError
-        The file is truncated or damaged, is no checkpoint of this package, comes from a newer version, holds pickled
-        objects, or belongs to another architecture.
+        The file is truncated, damaged or altered, is no checkpoint of this package, comes from a newer version, or
+        belongs to another architecture.
     OSError
     """
-    size = len(GROUPS) * sum(to_numpy(p).nbytes for p in network.params.values())
-    arrays = read_npz(path, limit=HEADER_LIMIT + 16 * size)  # leaves room to say which sizes differ
-    header = _header(Path(path), arrays.pop("header", None))
-    if header["model"] != _model(network):
-        raise HypothesisError(f"{path} holds the model {header['model']}, not {_model(network)}.")
-    wanted = {group: _buffers(network) if group == "buffers" else network.params for group in GROUPS}
-    groups = {group: _group(Path(path), arrays, group, wanted[group]) for group in GROUPS}
-    optimiser = AdamState(header["steps"], groups["mean"], groups["square"])
-    history = tuple(Record(**record) for record in header["history"])
-    steps = tuple(Step(**step) for step in header["epoch"])
-    network = network.replace(**groups["params"], **groups["buffers"])
-    return State(network, optimiser, header["rng"], history, steps), header["config"]
+    path = Path(path)
+    state, config = _of_version_2(path, network) or read(path, State)
+    _check_state(path, state)
+    _check_architecture(path, state.network, network)
+    first = next(iter(network.params.values()))
+
+    def moved(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: like(first, value) for name, value in arrays.items()}
+
+    optimiser = AdamState(state.optimiser.steps, moved(state.optimiser.mean), moved(state.optimiser.square))
+    trained = network.replace(**moved(state.network.params), **moved(getattr(state.network, "buffers", {})))
+    return State(trained, optimiser, state.rng, state.history, state.steps), config
 
 
-def _buffers(network: Network) -> Mapping[str, Any]:
-    return network.buffers if isinstance(network, FixedPointNetwork) else {}
+def _check_architecture(path: Path, saved: Any, network: Any) -> None:
+    found, wanted = persistence.architecture(saved), persistence.architecture(network)
+    differing = [place for place in {**found, **wanted} if found.get(place) != wanted.get(place)]
+    if type(saved) is not type(network) or differing:
+        shown = "; ".join(f"{place} is {found.get(place)}, not {wanted.get(place)}" for place in differing[:3])
+        raise HypothesisError(f"{path} holds the model {type(saved).__name__} of another architecture: {shown}.")
 
 
-def _model(network: Network) -> dict[str, Any]:
-    if isinstance(network, FixedPointNetwork):
-        return {"operator": "FixedPointNetwork", "input": list(network.image), "layers": repr(network.layers)}
-    return {
-        "operator": type(network.W).__name__,
-        "input": list(network.input_shape),
-        "activation": repr(network.activation),
-        "m": network.W.m,
-    }
-
-
-def _header(path: Path, text: np.ndarray | None) -> dict[str, Any]:
-    header = read_header(path, text, SCHEMA, VERSION)
-    missing = [name for name in ("model", "config", "steps", "rng", "history", "epoch") if name not in header]
-    if missing:
-        raise HypothesisError(f"{path}: the header lacks {', '.join(missing)}.")
-    wrong = _nonsense(header)
-    if wrong:
-        raise HypothesisError(f"{path}: the header holds nonsense under {', '.join(wrong)}; the file was altered.")
-    return header
-
-
-def _nonsense(header: dict[str, Any]) -> list[str]:
-    """The names of entries that `save` cannot have written."""
-
-    def rows(name: str, kind: Any) -> bool:
-        fields = set(kind._fields)
-        return isinstance(header[name], list) and all(isinstance(e, dict) and set(e) == fields for e in header[name])
-
+def _check_state(path: Path, state: State) -> None:
+    """HypothesisError naming the entries that `save` cannot have written."""
+    optimiser, params = state.optimiser, set(state.network.params)
     ok = {
-        "config": isinstance(header["config"], dict),
-        "steps": type(header["steps"]) is int and header["steps"] >= 0,
-        "rng": _is_generator(header["rng"]),
-        "history": rows("history", Record),
-        "epoch": rows("epoch", Step),
+        "optimiser": isinstance(optimiser, AdamState) and set(optimiser.mean) == set(optimiser.square) == params,
+        "optimiser.steps": type(optimiser.steps) is int and optimiser.steps >= 0,
+        "rng": _is_generator(state.rng),
+        "history": all(isinstance(record, Record) for record in state.history),
+        "steps": all(isinstance(step, Step) for step in state.steps),
     }
-    return [name for name, good in ok.items() if not good]
+    if wrong := [name for name, good in ok.items() if not good]:
+        raise HypothesisError(f"{path}: there is nonsense under {', '.join(wrong)}; the file was altered.")
 
 
 def _is_generator(state: Any) -> bool:
@@ -129,12 +102,22 @@ def _is_generator(state: Any) -> bool:
     return True
 
 
-def _group(
-    path: Path, arrays: dict[str, np.ndarray], group: str, like_these: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    found = {name.split("/", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{group}/")}
-    wanted = {name: (tuple(p.shape), str(p.dtype)) for name, p in like_these.items()}
-    got = {name: (value.shape, str(value.dtype)) for name, value in found.items()}
-    if got != wanted:
-        raise HypothesisError(f"{path}: {group} must be {wanted}; got {got}.")
-    return {name: like(like_these[name], value) for name, value in found.items()}
+def _of_version_2(path: Path, network: Any) -> Checkpoint | None:
+    """A file of the former format, which kept the arrays and left the architecture to its reader; None for others."""
+    arrays = read_npz(path, limit=path.stat().st_size)
+    text = arrays.pop("header", np.array(""))
+    if text.dtype.kind != "U" or not str(text).startswith(f'{{"schema": "{VERSION_2}", "version": 2,'):
+        return None
+
+    def group(name: str) -> dict[str, Any]:
+        return {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
+
+    try:
+        header = json.loads(str(text))
+        optimiser = AdamState(header["steps"], group("mean"), group("square"))
+        history = tuple(Record(**record) for record in header["history"])
+        steps = tuple(Step(**step) for step in header["epoch"])
+        kept = persistence.with_arrays(network, {**group("params"), **group("buffers")})
+        return Checkpoint(State(kept, optimiser, header["rng"], history, steps), header["config"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HypothesisError(f"{path} is no checkpoint of this network: {error}") from error
