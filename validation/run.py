@@ -6,314 +6,233 @@ import dataclasses
 import difflib
 import importlib
 import json
-import math
 import os
-import platform
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy
+from ..archives import unwritable
+from ..claims import Claim
+from . import backend, cluster, journal
+from .record import as_json, environment, verdict_entry
+from .table import conclusion, number, plain, progress, show
+from .tasks import (
+    DISAGREES,
+    INCONCLUSIVE,
+    LEVELS,
+    Outcome,
+    Settings,
+    WorkersLost,
+    check,
+    checked_here,
+    checked_there,
+    everything,
+    one_thread,
+    selected,
+)  # fmt: skip
 
-from .. import __version__
-from ..claims import Claim, entries
-from ..errors import ConvergenceError
-from ..training.archives import unwritable
-from .verdict import IMPLEMENTED, PRINTED, Verdict
+__all__ = [
+    "Outcome", "as_json", "check", "environment", "main", "number", "one_thread", "plain", "selected", "verdict_entry",
+]  # fmt: skip
 
-__all__ = ["Outcome", "as_json", "check", "main", "selected"]
-
-AGREES, DISAGREES, INCONCLUSIVE, DEFINITION = "as registered", "disagrees", "inconclusive", "definition"
 OK, FAILED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
-
-REAL_INPUT = Claim(
-    id="digits",
-    title="Real input: digits",
-    source="the images embedded in scikit-learn; no claim of the papers",
-    status="holds",
-    as_implemented="A dense MON (n = 40, m = 1, relu) trained for twelve epochs; every test image solved to a "
-    "certified 1e-6 in float64 by both splittings; the gradient of every parameter differenced.",
-    hypotheses="",
-    code=("implicitref.networks.MonNetwork", "implicitref.training.train"),
-    validation="digits:real_input",
-)
+DEFAULTS = {"paper": None, "level": "quick", "backend": "numpy", "jobs": 1, "scheduler": None, "resume": False}
+EXTRA = "pip install 'implicitref[report]'"
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What checking one claim gave."""
+class Request:
+    """One call of the command."""
 
-    claim: Claim
-    verdicts: tuple[Verdict, ...]
-    state: str
-    message: str = ""
-    seconds: float = 0.0
+    settings: Settings
+    claims: tuple[Claim, ...]
+    paths: dict[str, str]
+    paper: str | None
+    claim: str | None
+    page: bool  # asked for, not only written where it can be
+    resume: bool
+    jobs: int
+
+    @property
+    def journal(self) -> Path | None:
+        """Where finished outcomes are kept: beside the first report."""
+        return Path(f"{next(iter(self.paths.values()))}.journal") if self.paths else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share so that one goes on with the other."""
+        return dataclasses.asdict(self.settings) | {"paper": self.paper, "claim": self.claim} | environment()
 
 
 def main(namespace: Namespace) -> int:
     """Check, print, write. 0: all as registered; 1: something disagrees; 2: usage; 3: a check could not be decided."""
-    seed, only, size = namespace.seed, namespace.claim, getattr(namespace, "size", 1.0)
-    paths = _paths(namespace)
-    complaint = _usage(seed, only, paths, namespace.html is not None)
+    options = Namespace(**DEFAULTS | vars(namespace))
+    request = _request(options)
+    complaint = _usage(request)
     if complaint:
-        print(f"implicitref verify: {complaint}", file=sys.stderr)
-        return USAGE
-    began = time.perf_counter()
-    outcomes: list[Outcome] = []
+        return _complain(complaint, USAGE)
     try:
-        with one_thread():
-            for outcome in _with_progress(selected(only), seed, size):
-                outcomes.append(outcome)  # one by one: an interrupt keeps what is finished
-    except KeyboardInterrupt:
-        _show(outcomes, only is not None)
-        print(f"implicitref verify: stopped after {len(outcomes)} entries; no report is written.", file=sys.stderr)
-        return INTERRUPTED
-    report = as_json(outcomes, seed, size, time.perf_counter() - began)
-    _show(outcomes, only is not None)
-    status = _conclude(outcomes, seed, report["times"]["total"])
-    try:
-        _write(paths, report)
-    except OSError as error:
-        print(f"implicitref verify: the report could not be written: {error}", file=sys.stderr)
-        return status or USAGE
-    return status
+        kept = _kept(request)
+        with cluster.connected(options.scheduler) as client:
+            return _run(request, kept, client)
+    except (cluster.Unusable, ValueError, OSError) as error:
+        return _complain(str(error), USAGE)
 
 
-def _paths(namespace: Namespace) -> dict[str, str]:
-    """Where to write: checking one claim does not replace the whole report, unless asked."""
-    default = {} if namespace.claim is not None else {"json": "report.json", "html": "report.html"}
-    given = {"json": namespace.json, "html": namespace.html}
-    return default | {kind: path for kind, path in given.items() if path is not None}
+def _request(options: Namespace) -> Request:
+    size = getattr(options, "size", LEVELS[options.level])
+    settings = Settings(options.seed, size, options.level, options.backend)
+    # checking a few claims does not replace the whole report, unless asked
+    default = {} if options.claim or options.paper else {"json": "report.json", "html": "report.html"}
+    paths = default | {kind: path for kind in ("json", "html") if (path := getattr(options, kind)) is not None}
+    claims = tuple(selected(options.claim, options.paper))
+    page, resume, jobs = options.html is not None, options.resume, options.jobs
+    return Request(settings, claims, paths, options.paper, options.claim, page, resume, jobs)
 
 
-def one_thread() -> AbstractContextManager[Any]:
-    """BLAS in one thread, where that can be asked for."""
-    # small products: a second BLAS thread costs more than it gives, and changes the last digits
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return nullcontext()
-    return threadpool_limits(1)
+def _usage(request: Request) -> str:
+    if request.settings.seed < 0:
+        return f"--seed must be >= 0; got {request.settings.seed}."
+    if not request.claims:
+        return _nothing(request)
+    missing = "" if request.settings.backend == "numpy" else backend.missing(request.settings.backend)
+    return missing or _usage_of_paths(request)
 
 
-def selected(only: str | None) -> list[Claim]:
-    """The entry that answers for this id, or all of them and the real input."""
-    return [c for c in (*entries(), REAL_INPUT) if only is None or only in c.ids]
+def _nothing(request: Request) -> str:
+    if selected(request.claim):
+        return f"{request.claim} is no entry about --paper {request.paper}."
+    known = [i for c in everything() for i in c.ids]
+    close = difflib.get_close_matches(str(request.claim), known, 3, 0.4) or known[:3]
+    return f"no claim {request.claim!r} in the register. Did you mean {', '.join(close)}?"
 
 
-def check(claim: Claim, seed: int, size: float) -> Outcome:
-    """Run the validation of one claim; a solver that falls short makes it inconclusive, any other error disagrees."""
-    if not claim.validation:
-        return Outcome(claim, (), DEFINITION)
-    module, name = claim.validation.split(":")
-    began = time.perf_counter()
-    try:
-        validation = getattr(importlib.import_module(f".{module}", __package__), name)
-        verdicts = tuple(validation(seed, size))
-    except ConvergenceError as error:
-        return Outcome(claim, (), INCONCLUSIVE, str(error), time.perf_counter() - began)
-    except Exception as error:
-        return Outcome(claim, (), DISAGREES, f"{type(error).__name__}: {error}", time.perf_counter() - began)
-    agrees = bool(verdicts) and all(v.as_registered for v in verdicts)
-    return Outcome(claim, verdicts, AGREES if agrees else DISAGREES, "", time.perf_counter() - began)
-
-
-def _usage(seed: int, only: str | None, paths: dict[str, str], page: bool) -> str:
-    if seed < 0:
-        return f"--seed must be >= 0; got {seed}."
-    if only is not None and not selected(only):
-        known = [i for c in (*entries(), REAL_INPUT) for i in c.ids]
-        close = difflib.get_close_matches(only, known, 3, 0.4) or known[:3]
-        return f"no claim {only!r} in the register. Did you mean {', '.join(close)}?"
-    missing = _missing_for_page() if page else ""
+def _usage_of_paths(request: Request) -> str:
+    paths = request.paths
+    missing = _missing_for_page() if request.page else ""
     if missing:
         return f"--html needs {missing}. Install it with: {EXTRA}"
+    if request.resume and not paths:
+        return "--resume goes on from the journal beside a report; name the report with --json or --html."
     if len({os.path.realpath(path) for path in paths.values()}) < len(paths):
         return f"--json and --html must name two files; got {paths['json']!r} for both."
     return next(filter(None, map(unwritable, paths.values())), "")
 
 
+def _complain(message: str, status: int) -> int:
+    print(f"implicitref verify: {message}", file=sys.stderr)
+    return status
+
+
 # ------------------------------------------------------------------------------------------------
-# progress and table
+# the run and its journal
 
 
-def _with_progress(claims: list[Claim], seed: int, size: float) -> Iterator[Outcome]:
-    step, close = _progress(len(claims))
+def _kept(request: Request) -> list[Outcome]:
+    """The outcomes of an interrupted run of the same request, where they are asked for."""
+    path = request.journal
+    if path is None or not path.exists():
+        return []
+    if not request.resume:
+        _complain(f"starts anew; {path} of an interrupted run is dropped (--resume would go on with it).", OK)
+        return []
+    identity, outcomes = journal.read(path)
+    if identity != request.identity:
+        told = journal.differences(identity, request.identity)
+        raise ValueError(f"--resume: {path} belongs to another run: {told}.")
+    _complain(f"goes on after {len(outcomes)} entries of {path}.", OK)
+    return outcomes
+
+
+def _run(request: Request, kept: list[Outcome], client: Any) -> int:
+    began, outcomes, add = time.perf_counter(), {o.claim.id: o for o in kept}, _adding(request, kept)
     try:
-        for claim in claims:
-            step(claim)
-            yield check(claim, seed, size)
+        with closing(_rest(request, outcomes, client)) as finished:
+            for outcome in finished:
+                outcomes[outcome.claim.id] = outcome
+                add(outcome)
+    except (KeyboardInterrupt, WorkersLost) as error:
+        return _stopped(request, outcomes, error)
+    return _finish(request, _ordered(request, outcomes), time.perf_counter() - began)
+
+
+def _adding(request: Request, kept: list[Outcome]) -> Callable[[Outcome], None]:
+    """What keeps an outcome in the journal; a disk that fills up ends the journal, not the run."""
+    path = request.journal
+    if path is None:
+        return lambda outcome: None
+    journal.begin(path, request.identity, kept)
+    broken: list[OSError] = []
+
+    def add(outcome: Outcome) -> None:
+        try:
+            if not broken:
+                journal.add(path, outcome)
+        except OSError as error:
+            broken.append(error)
+            _complain(f"the journal could not be written: {error}. The run goes on without it.", OK)
+
+    return add
+
+
+def _rest(request: Request, kept: dict[str, Outcome], client: Any) -> Iterator[Outcome]:
+    """What is not kept yet, as it finishes, under the bar."""
+    claims, known = [c for c in request.claims if c.id not in kept], len(kept)
+    bar = progress(len(request.claims), known)
+    try:
+        for done, outcome in enumerate(_checked(request, claims, client, bar.begin), known + 1):
+            bar.finished(done)
+            yield outcome
     finally:
-        close()
+        bar.close()
 
 
-def _progress(total: int) -> tuple[Callable[[Claim], None], Callable[[], None]]:
-    if not sys.stderr.isatty():
-        return (lambda claim: None), (lambda: None)
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        numbers = iter(range(1, total + 1))
-        return (lambda claim: print(f"[{next(numbers)}/{total}] {claim.id}", file=sys.stderr)), (lambda: None)
-    bar = Progress(
-        TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True,
-    )  # fmt: skip
-    bar.start()
-    task = bar.add_task("", total=total)
-    started: list[str] = []
-
-    def step(claim: Claim) -> None:
-        bar.update(task, description=claim.id, completed=len(started))
-        started.append(claim.id)
-
-    return step, bar.stop
+def _checked(request: Request, claims: list[Claim], client: Any, begin: Callable[[str], None]) -> Iterator[Outcome]:
+    if client is None and request.jobs == 1:
+        return checked_here(claims, request.settings, begin)
+    begin(f"{request.jobs} processes" if client is None else "on the cluster")
+    return checked_there(claims, request.settings, request.jobs, client)
 
 
-COLUMNS = ("id", "status", "statement", "measured", "", "predicted", "margin", "trials", "verdict")
+def _ordered(request: Request, outcomes: dict[str, Outcome]) -> list[Outcome]:
+    return [outcomes[claim.id] for claim in request.claims if claim.id in outcomes]
 
 
-def _show(outcomes: list[Outcome], everything: bool) -> None:
-    rows = [row for outcome in outcomes for row in _rows(outcome, everything)]
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return plain([COLUMNS, *rows])
-    if not sys.stdout.isatty():
-        return plain([COLUMNS, *rows])
-    console = Console()
-    # what gives way first in a narrow terminal
-    dropped = {"trials", "margin"} if console.width < 130 else set()
-    dropped |= {"status", ""} if console.width < 100 else set()
-    kept = [i for i, name in enumerate(COLUMNS) if name not in dropped]
-    table = Table(title=f"implicitref {__version__}: claims, measured against predicted")
-    for i in kept:
-        table.add_column(COLUMNS[i], no_wrap=COLUMNS[i] not in ("statement", "verdict"), overflow="fold")
-    for row in rows:
-        style = "red" if row[-1] in (DISAGREES, INCONCLUSIVE) or "NOT" in row[-1] else ""
-        table.add_row(*(Text(row[i]) for i in kept), style=style)
-    console.print(table)
-    return None
-
-
-def plain(rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of text, the header first."""
-    rows = [tuple(cell if len(cell) <= 72 else cell[:69] + "..." for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _rows(outcome: Outcome, everything: bool) -> Iterator[tuple[str, ...]]:
-    claim = outcome.claim
-    if not outcome.verdicts:
-        yield claim.id, claim.status, outcome.message or claim.title, "", "", "", "", "", outcome.state
-        return
-    for v in outcome.verdicts if everything else headlines(outcome.verdicts):
-        cells = number(v.measured), v.relation, number(v.predicted), number(v.margin), str(v.trials)
-        expected = "" if v.form == IMPLEMENTED else f"{v.form}: "
-        yield claim.id, claim.status, expected + v.statement, *cells, _word(v)
-
-
-def _word(v: Verdict) -> str:
-    if v.form == IMPLEMENTED:
-        return "holds" if v.holds else "fails: NOT AS REGISTERED"
-    return "fails, as it must" if not v.holds else "holds: NOT AS REGISTERED"
-
-
-def headlines(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """What the table shows of a claim: what is not as registered, or the first printed and the first of ours."""
-    wrong = tuple(v for v in verdicts if not v.as_registered)
-    first = [next((v for v in verdicts if v.form == form), None) for form in (PRINTED, IMPLEMENTED)]
-    return wrong or tuple(v for v in first if v is not None)
-
-
-def number(x: float) -> str:
-    """Four digits, integers as integers."""
-    return str(int(x)) if math.isfinite(x) and x == int(x) and abs(x) < 1e7 else f"{x:.4g}"
-
-
-def _conclude(outcomes: list[Outcome], seed: int, seconds: float) -> int:
-    counts = {state: sum(o.state == state for o in outcomes) for state in (AGREES, DISAGREES, INCONCLUSIVE, DEFINITION)}
-    verdicts = sum(len(o.verdicts) for o in outcomes)
-    if any(v.form != IMPLEMENTED and not v.holds for outcome in outcomes for v in outcome.verdicts):
-        print("fails, as it must: the paper's wording or a case outside the hypotheses is false, as this shows")
-    print(
-        f"{counts[AGREES]} as registered, {counts[DISAGREES]} disagree, {counts[INCONCLUSIVE]} inconclusive, "
-        f"{counts[DEFINITION]} definitions; {verdicts} verdicts in {seconds:.1f} s, seed {seed}"
-    )
-    for outcome in outcomes:
-        if outcome.state in (DISAGREES, INCONCLUSIVE):
-            print(f"{outcome.state}: implicitref verify --claim {outcome.claim.id} --seed {seed}")
-            if outcome.message:
-                print(f"    {outcome.message}")
-    return FAILED if counts[DISAGREES] else UNDECIDED if counts[INCONCLUSIVE] else OK
+def _stopped(request: Request, outcomes: dict[str, Outcome], error: BaseException) -> int:
+    show(_ordered(request, outcomes), request.claim is not None)
+    lost = isinstance(error, WorkersLost)
+    reason = f"the workers are lost ({error})" if lost else "stopped"
+    kept = f"they are kept in {request.journal}, and --resume goes on" if request.journal else "no report is written"
+    return _complain(f"{reason} after {len(outcomes)} entries; {kept}.", UNDECIDED if lost else INTERRUPTED)
 
 
 # ------------------------------------------------------------------------------------------------
-# report
+# the end
 
 
-def environment() -> dict[str, str]:
-    """What the numbers depend on."""
-    return {
-        "implicitref": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cores": str(os.cpu_count()),
-    }
-
-
-def as_json(outcomes: list[Outcome], seed: int, size: float, seconds: float) -> dict[str, Any]:
-    """The report; equal for equal seeds on one machine, except for "times"."""
-    return {
-        "schema": "implicitref-verification",
-        "version": 1,
-        "environment": environment(),
-        "seed": seed,
-        "size": size,
-        "state": _overall(outcomes),
-        "claims": [_claim(o) for o in outcomes],
-        "times": {"total": seconds, **{o.claim.id: o.seconds for o in outcomes if o.verdicts}},
-    }
-
-
-def _overall(outcomes: list[Outcome]) -> str:
-    states = {o.state for o in outcomes}
-    return DISAGREES if DISAGREES in states else INCONCLUSIVE if INCONCLUSIVE in states else AGREES
-
-
-def _claim(outcome: Outcome) -> dict[str, Any]:
-    verdicts = [verdict_entry(v) for v in outcome.verdicts]
-    return dataclasses.asdict(outcome.claim) | {
-        "state": outcome.state, "message": outcome.message, "verdicts": verdicts
-    }  # fmt: skip
-
-
-def verdict_entry(v: Verdict) -> dict[str, Any]:
-    """A verdict as JSON can hold it."""
-    fields = dataclasses.asdict(v) | {"margin": v.margin, "holds": v.holds, "as_registered": v.as_registered}
-    # JSON has no NaN and no infinity
-    return {k: x if not isinstance(x, float) or math.isfinite(x) else str(x) for k, x in fields.items()}
-
-
-EXTRA = "pip install 'implicitref[report]'"
+def _finish(request: Request, outcomes: list[Outcome], seconds: float) -> int:
+    s = request.settings
+    report = as_json(outcomes, s.seed, s.size, seconds, level=s.level, backend=s.backend)
+    show(outcomes, request.claim is not None)
+    conclusion(outcomes, s, seconds)
+    states = {outcome.state for outcome in outcomes}
+    status = FAILED if DISAGREES in states else UNDECIDED if INCONCLUSIVE in states else OK
+    try:
+        _write(request.paths, report)
+    except OSError as error:
+        return _complain(f"the report could not be written: {error}", status or USAGE)
+    if request.journal is not None:
+        request.journal.unlink(missing_ok=True)
+    return status
 
 
 def _missing_for_page() -> str:
     """The first library that the page needs and that is not there."""
-    for name in ("jinja2", "matplotlib"):
+    for name in ("jinja2", "matplotlib", "latex2mathml"):
         try:
             importlib.import_module(name)
         except ImportError:

@@ -18,6 +18,7 @@ from implicitref.errors import ConvergenceError
 
 NAME = claims.validation().__name__
 run = importlib.import_module(f"{NAME}.run")
+tasks = importlib.import_module(f"{NAME}.tasks")
 report_module = importlib.import_module(f"{NAME}.report")
 verdict = importlib.import_module(f"{NAME}.verdict")
 rates = importlib.import_module("implicitref.splitting.rates")
@@ -168,25 +169,25 @@ def test_a_page_that_is_asked_for_and_cannot_be_made_is_refused_before_anything_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_shows_what_is_finished(tmp_path, capsys, monkeypatch):
-    def check(claim, seed, size, whole=run.check):
+def test_an_interrupt_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
+    def check(claim, *rest, whole=tasks.check):
         if claim.id == "MON-Eq4":
             raise KeyboardInterrupt
-        return whole(claim, seed, size)
+        return whole(claim, *rest)
 
-    monkeypatch.setattr(run, "check", check)
+    monkeypatch.setattr(tasks, "check", check)
     assert verify(tmp_path) == 130
     printed, complaint = capsys.readouterr()
     assert "MON-Thm1" in printed
-    assert "stopped after 2 entries; no report is written" in complaint
-    assert list(tmp_path.iterdir()) == []
+    assert "stopped after 2 entries; they are kept in" in complaint
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json.journal"]
 
 
 def test_a_report_that_cannot_be_written_hides_no_disagreement(tmp_path, capsys, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("no space left")
 
-    monkeypatch.setattr(run.Path, "write_text", full)
+    monkeypatch.setattr(run, "_write", full)
     assert verify(tmp_path, claim="MON-Eq9") == 2
     monkeypatch.setattr(rates, "forward_backward_class", lambda m, L, alpha: 0.5)
     assert verify(tmp_path, claim="NEW-rate-fb") == 1

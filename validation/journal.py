@@ -1,0 +1,73 @@
+"""The finished outcomes of a run that has not ended, one a line of JSON, so that nothing finished is computed twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .tasks import Outcome, everything
+from .verdict import Verdict
+
+__all__ = ["add", "begin", "differences", "read"]
+
+
+def begin(path: Path, settings: dict[str, Any], kept: Iterable[Outcome]) -> None:
+    """Start a journal with what is kept of an earlier one, in one step: the earlier one is whole until then."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text("".join([_line(settings), *(_line(_entry(o)) for o in kept)]), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def add(path: Path, outcome: Outcome) -> None:
+    """Append one finished outcome."""
+    with path.open("a", encoding="utf-8") as journal:
+        journal.write(_line(_entry(outcome)))
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Outcome]]:
+    """The settings of a journal and its outcomes by id; a torn line, and what follows it, is left out.
+
+    Raises
+    ------
+    ValueError
+        The first line is not the settings of a run: this is no journal.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    settings = _parsed(lines[0]) if lines else None
+    if settings is None or "seed" not in settings:
+        raise ValueError(f"{path} is no journal of a verification.")
+    claims = {claim.id: claim for claim in everything()}
+    found: dict[str, Outcome] = {}
+    for entry in map(_parsed, lines[1:]):
+        if entry is None:
+            break
+        verdicts = tuple(Verdict(**v) for v in entry["verdicts"])
+        found[entry["claim"]] = Outcome(**entry | {"claim": claims[entry["claim"]], "verdicts": verdicts})
+    return settings, found
+
+
+def differences(earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    """What the settings of two runs differ in, in words."""
+    keys = [key for key in {**now, **earlier} if earlier.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {earlier.get(key)}, is {now.get(key)}" for key in keys)
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    verdicts = [dataclasses.asdict(v) for v in outcome.verdicts]
+    return vars(outcome) | {"claim": outcome.claim.id, "verdicts": verdicts}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry) + "\n"  # NaN and infinity as Python reads them back
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
