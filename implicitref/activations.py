@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy, zeros
+from .arrays import Array, count, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy, zeros
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -575,8 +575,7 @@ def zero_border(activation: Activation, width: int, shapes: list[tuple[int, int,
     """
     if not isinstance(activation, Activation):
         raise HypothesisError(f"activation must be one of implicitref.activations; got {activation!r}.")
-    if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 0:
-        raise HypothesisError(f"width must be an integer >= 0; got {width!r}.")
+    width = count("width", width, 0)
     tiers = None if shapes is None else tuple((int(c), int(h), int(w)) for c, h, w in shapes)
     return ZeroBorder(activation, int(width), tiers)
 

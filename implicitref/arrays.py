@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -353,6 +354,17 @@ def positive(name: str, value: Any, why: str = "") -> float:
         raise HypothesisError(f"{name} must be a number > 0{why}; got {value!r}.")
     if not (math.isfinite(number) and number > 0):
         raise HypothesisError(f"{name} must be a finite number > 0{why}; got {value!r}.")
+    return number
+
+
+def count(name: str, value: Any, least: int = 1, why: str = "") -> int:
+    """The argument `name` as an int, refused unless it is an integer >= `least` (of any library; True is none)."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError):  # an array of floats, or of many integers, has __index__ too
+        number = least - 1
+    if number < least:
+        raise HypothesisError(f"{name} must be an integer >= {least}{why}; got {value!r}.")
     return number
 
 

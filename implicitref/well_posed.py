@@ -24,6 +24,7 @@ from .arrays import (
     all_finite,
     alongside,
     checked,
+    count,
     eps,
     eye,
     in_double,
@@ -530,7 +531,7 @@ def solve(
     True
     """
     A, start, b = _equation(A, zeros(b.shape, b) if start is None and is_array(b) else start, b, activation)
-    tol, max_iter, comparison = positive("tol", tol), _count("max_iter", max_iter), _comparison(A)
+    tol, max_iter, comparison = positive("tol", tol), count("max_iter", max_iter), _comparison(A)
     # |x+ - x*| <= |A| |x - x*| <= |A| (I - |A|)^-1 |x+ - x| but for rounding: where that passes, `_bound` is asked
     ahead = like(b, comparison.inverse - eye(A.shape[0], comparison.inverse)).T
     x, due, worst, iteration = start, tol, math.inf, 0
@@ -663,9 +664,3 @@ def _equation(A: Any, x: Any, b: Any, activation: Any) -> tuple[Array, Array, Ar
 def _same_shape(name: str, x: Array, first: Array) -> None:
     if tuple(x.shape) != tuple(first.shape):
         raise ShapeError(f"{name} must have shape {tuple(first.shape)}, that of the others; got {tuple(x.shape)}.")
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
-    return int(value)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, checked, eps, eye, is_array, namespace, norm, positive, zeros
+from ..arrays import Array, checked, count, eps, eye, is_array, namespace, norm, positive, zeros
 from ..errors import ConvergenceError, HypothesisError, ShapeError
 from .driver import Method, Solution, drive, over, solution_of, verdict
 from .maps import at, contraction
@@ -205,7 +205,7 @@ def iterate(
     >>> solution.iterations, abs(solution.z[0, 0] - 4) <= solution.bound[0] <= 1e-3
     (13, np.True_)
     """
-    z, gamma, max_iter = checked("z", z), contraction(T, gamma), _count("max_iter", max_iter)
+    z, gamma, max_iter = checked("z", z), contraction(T, gamma), count("max_iter", max_iter)
     start, step = _acceleration(acceleration)
     _check_batch(x, z)
     limit = np.full(z.shape[0], positive("tol", tol) * (1 - (gamma or 0.0)))
@@ -224,12 +224,6 @@ def _acceleration(name: Any) -> tuple[Any, Any]:
     if (name is not None and not isinstance(name, str)) or name not in _METHODS:
         raise HypothesisError(f"acceleration must be None or 'anderson'; got {name!r}.")
     return _METHODS[name]
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
-    return int(value)
 
 
 def _check_batch(x: Any, z: Array) -> None:

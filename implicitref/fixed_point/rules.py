@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, alongside, checked, eye, like, namespace, norm, positive
+from ..arrays import Array, alongside, checked, count, eye, like, namespace, norm, positive
 from ..errors import HypothesisError, ShapeError
 from .driver import Method, Run, Solution, drive, over, solution_of, verdict
 from .iteration import iterate
@@ -36,8 +36,7 @@ def neumann(k: int) -> Rule:
     Its error is at most ``gamma^(k+1)/(1 - gamma) ||g||`` [JFB-Eq22], and it is a descent direction under a weaker
     condition than jfb's [NEW-neumann-descent], see `theory.descent_threshold`.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
-        raise HypothesisError(f"k must be an integer >= 0, the number of powers of K' [JFB-Eq22]; got {k!r}.")
+    k = count("k", k, 0, ", the number of powers of K' [JFB-Eq22]")
 
     def rule(T: Any, z: Array, x: Any, g: Array) -> Array:
         if k == 0:

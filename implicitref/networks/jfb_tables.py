@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation, leaky_relu
-from ..arrays import Array, as_number
+from ..arrays import Array, as_number, count
 from ..errors import HypothesisError
 from ..layers import (
     Activate,
@@ -240,18 +240,15 @@ def check(gamma: Any, image: Any, least: int, divisor: int = 1, **counts: Any) -
     number = as_number(gamma)
     if number is None or not 0 < number < 1:
         raise HypothesisError(f"gamma must lie in (0, 1) [JFB-Asm2.1]; got {gamma!r}.")
-    if not (isinstance(image, (tuple, list)) and len(image) == 3 and all(map(_counts, image))):
+    if not isinstance(image, (tuple, list)) or len(image) != 3:
         raise HypothesisError(f"image must be (channels, height, width), three integers >= 1; got {image!r}.")
+    for i, value in enumerate(image):
+        count(f"image[{i}]", value)
     if min(image[1:]) < least or any(side % divisor for side in image[1:]):
         further = f" divisible by {divisor}," if divisor > 1 else ""
         raise HypothesisError(f"image must have sides >= {least},{further} got {tuple(image)}.")
     for name, value in counts.items():
-        if not _counts(value):
-            raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
+        count(name, value)
 
 
 def _arrays(

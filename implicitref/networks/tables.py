@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation, relu, zero_border
-from ..arrays import Array
+from ..arrays import Array, count
 from ..errors import HypothesisError
 from ..operators import MonotoneConv, MonotoneDense, MonotoneMultiTier, zero_padded
 from .ends import KERNEL, Images
@@ -141,8 +141,7 @@ def _scale(dtype: Any) -> Array:
 
 def _counts(**values: Any) -> None:
     for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
+        count(name, value)
 
 
 def _image(image: Any, least: int) -> tuple[int, int, int]:

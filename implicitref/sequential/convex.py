@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import checked, positive, to_numpy
+from ..arrays import checked, count, positive, to_numpy
 from ..errors import ConvergenceError, HypothesisError, ShapeError
 
 __all__ = ["ConvexSolution", "patterns", "penalised", "shallow_optimum"]
@@ -123,8 +123,7 @@ def shallow_optimum(
         raise ShapeError(
             f"y must have shape {(u.shape[0], 1)}, one output [the dual has more for several]; got {y.shape}."
         )
-    if max_iter < 1:
-        raise HypothesisError(f"max_iter must be an integer >= 1; got {max_iter!r}.")
+    max_iter = count("max_iter", max_iter)
     beta, target = positive("beta", beta), y[:, 0]
     goal, D = positive("tol", tol) * float(target @ target) / 2, patterns(u).astype(np.float64)
     working, W = np.zeros((0, 2), dtype=int), np.zeros((0, u.shape[1]))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..arrays import LARGE, Array, eps, largest, namespace, norm, positive, quiet, total_norm
+from ..arrays import LARGE, Array, count, eps, largest, namespace, norm, positive, quiet, total_norm
 from ..errors import ConvergenceError, HypothesisError
 from . import rates
 from .certificates import defect, distance
@@ -115,7 +114,7 @@ def solve(
     step = _choice("method", method, MAPS)(inclusion, alpha)
     tol = positive("tol", tol)
     rule = _choice("stop", stop, _RULES)(inclusion, alpha, tol)
-    max_iter, iterations, due, start, pace = _count("max_iter", max_iter), 0, 1, u, _Pace()
+    max_iter, iterations, due, start, pace = count("max_iter", max_iter), 0, 1, u, _Pace()
     states: list[State] = []
     with quiet():
         while True:
@@ -339,16 +338,6 @@ def _facts(inclusion: Inclusion) -> tuple[float, float, float, Callable[[str, fl
 
 def _iterations_a_digit(rate: float) -> float:
     return math.log(10) / -math.log(rate) if 0 < rate < 1 else (1.0 if rate <= 0 else math.inf)
-
-
-def _count(name: str, value: Any) -> int:
-    try:
-        count = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:  # an array of floats has __index__ too
-        count = 0
-    if count < 1:
-        raise HypothesisError(f"{name} must be an integer >= 1; got {value!r}.")
-    return count
 
 
 def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any, ClassVar
 
-from ..arrays import Array, largest, positive
-from ..errors import HypothesisError
+from ..arrays import Array, count, largest, positive
 from ..losses import count_correct, loss_named
 from ..networks import ImplicitGradients, ImplicitModel
 from . import schedules
@@ -80,8 +78,7 @@ class ImplicitRecipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "max_iter"):
-            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
-                raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
+            count(name, getattr(self, name))
         loss_named(self.loss)
         positive("tol", self.tol)
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, from_numpy, positive, to_numpy
-from ..errors import ConvergenceError, HypothesisError
+from ..arrays import Array, count, from_numpy, positive, to_numpy
+from ..errors import ConvergenceError
 from ..fixed_point import Rule, implicit, rule_named
 from ..networks import FixedPointNetwork
 from . import augmentations, schedules
@@ -50,8 +49,7 @@ class FixedPointRecipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "max_iter"):
-            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
-                raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
+            count(name, getattr(self, name))
         positive("tol", self.tol)
         rule_of(self.rule)
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)

@@ -7,12 +7,11 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, from_numpy, in_double, mapped, quiet
+from ..arrays import Array, count, from_numpy, in_double, mapped, quiet
 from ..errors import HypothesisError, ShapeError
 from ..losses import count_correct
 from ..mon import equilibrium
@@ -65,8 +64,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "parts", *(["alpha_every"] if self.alpha_every is not None else [])):
-            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
-                raise HypothesisError(f"{name} must be an integer >= 1; got {getattr(self, name)!r}.")
+            count(name, getattr(self, name))
         if not 0 <= self.weight_decay < math.inf:
             raise HypothesisError(f"weight_decay must be finite and >= 0; got {self.weight_decay!r}.")
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)
