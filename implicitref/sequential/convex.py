@@ -161,13 +161,13 @@ def _fista(
         return W
     A = ((2.0 * side - 1)[:, None, None] * D[:, :, None] * u).transpose(1, 0, 2).reshape(len(u), -1)  # blocks s_i D_i U
     step, old, point, t = 1 / max(float(np.linalg.norm(A, 2)) ** 2, 1e-300), W, W, 1.0
-    for count in range(1, INNER):
+    for k in range(1, INNER):
         W = _prox(point - step * (A.T @ (A @ point.ravel() - y)).reshape(W.shape), u, D, step * beta)
         if np.vdot(point - W, W - old) > 0:  # O'Donoghue and Candes 2015
             t = 1.0
         t, last = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
         point, old = W + (last - 1) / t * (W - old), W
-        if count % 20 == 0 and _inner_gap(u, y, D, A, W, beta) <= goal:
+        if k % 20 == 0 and _inner_gap(u, y, D, A, W, beta) <= goal:
             break
     return W
 
