@@ -75,7 +75,9 @@ HEADINGS = {"class": "Classes", "function": "Functions", "data": "Constants and 
 def page(module: ModuleType) -> str:
     """One module as reStructuredText."""
     own = [entry for entry in entries() if entry.module == module.__name__]
-    lines = [module.__name__, "=" * len(module.__name__), "", f".. automodule:: {module.__name__}", "   :no-members:", ""]
+    lines = [module.__name__, "=" * len(module.__name__), "", f".. automodule:: {module.__name__}", "   :no-members:"]
+    # a function of the package may have the name of its module
+    lines += ["   :no-index:", ""] if module.__name__ in documented() else [""]
     elsewhere = [e for e in own if e.kind != "module" and e.home != e.module]
     inside = [e for e in own if e.kind == "module"]
     for kind, heading in HEADINGS.items():
@@ -127,10 +129,18 @@ def readable(lines: list[str]) -> list[str]:
     return found
 
 
+# what would start emphasis or a substitution, or end a reference
+MARKUP = re.compile(r"""(?<![^\s'"(\[{<\-/:])([*|]+)(?=\S)|(?<=\w)(_)(?![\w(])|(\\)""")
+
+
 def _prose(line: str) -> str:
     parts = CODE.split(line)
-    parts[::2] = [CITATION.sub(_cited, re.sub(r"([*|\\])|(?<=\w)(_)(?!\w)", r"\\\1\2", part)) for part in parts[::2]]
+    parts[::2] = [CITATION.sub(_cited, MARKUP.sub(_escaped, part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join("\\" + sign for sign in match[0])
 
 
 def _cited(match: re.Match[str]) -> str:
@@ -145,6 +155,18 @@ def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: 
 def _skip(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     # the fields of a NamedTuple are described in its docstring
     return True if type(thing).__name__ == "_tuplegetter" else None
+
+
+def _source_page(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    # the links back of a page of source: they have one prefix each page, whatever module describes the object
+    if name.startswith("_modules/") and "body" in context:
+        context["body"] = re.sub(r'(href="[^"]*/generated/(implicitref[\w.]*)\.html#)([\w.]+)"', _back, context["body"])
+
+
+def _back(match: re.Match[str]) -> str:
+    start, module, anchor = match.groups()
+    prefix = max((m.__name__ + "." for m in modules() if anchor.startswith(m.__name__ + ".")), key=len)
+    return f'{start}{module}.{anchor.removeprefix(prefix)}"'
 
 
 def _write(app: Any) -> None:
@@ -164,4 +186,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", _write)
     app.connect("autodoc-process-docstring", _docstring, priority=100)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("html-page-context", _source_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -44,7 +44,7 @@ def from_jax(
     T : callable ``(params, z, x) -> z``, for kind "generic"
     second : bool
         Check the second derivative by x too.
-    kind, activation, tol, rule, name, settings
+    kind, activation, tol, rule, name, **settings
         As in `from_callable`.
 
     Raises

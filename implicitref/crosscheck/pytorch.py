@@ -43,7 +43,7 @@ def from_torch(
         The map whose fixed point the module returns, made of the module's parameters.
     second : bool
         Check the second derivative by x too, through a double backward pass.
-    kind, activation, tol, rule, name, settings
+    kind, activation, tol, rule, name, **settings
         As in `from_callable`.
 
     Raises

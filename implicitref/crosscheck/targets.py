@@ -97,7 +97,7 @@ def from_callable(
     parameters : dict of arrays
         A, B, U, b, g, h of a monotone layer (without U, x is the injection); lists, or ``A.0``, ``A.1``, for
         several tiers; W, U, b of a fixed-point layer; A, B, C, D, b of an implicit model. They decide the dtype.
-    settings
+    **settings
         m, size, sizes, stride, image, border; T, start, input_shape. See `Target`.
 
     Examples
