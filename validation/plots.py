@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import activations, mon
+from .. import activations, datasets, mon, well_posed
+from ..fixed_point import examples, iterate, theory
 from ..splitting import certificates, forward_backward, peaceman_rachford, rates
-from . import algorithms, appendix_b, problems
+from . import algorithms, appendix_b, banach, descent, problems, sequential_statements, well_posedness
 from . import certificates as certificate_checks
 from . import convergence_rates as contraction
 from .circulant import fourier, relative
@@ -138,6 +140,54 @@ def _borders(axes: Any, seed: int) -> None:
     axes.set(xlabel="border pixels p", ylabel="relative error inside", xticks=range(5), ylim=(1e-17, 10))
 
 
+def _threshold(axes: Any, seed: int) -> None:
+    gammas = np.linspace(0.3, 0.99, 70)
+    axes.semilogy(gammas, 1 / gammas, color=COLOURS["class"], ls="--", label="printed condition, 1/gamma")
+    axes.semilogy(gammas, [theory.descent_threshold(g) for g in gammas], color=COLOURS["exact"], label="kappa*")
+    dots = np.array([0.5, 0.65, 0.8, 0.9, 0.95])
+    found = [descent._search(g, seed) for g in dots]
+    axes.semilogy(dots, found, ".", color=COLOURS["measured"], label="least kappa at which a search ascends")
+    axes.set(xlabel="gamma", ylabel="kappa(M'M)")
+
+
+def _truncation(axes: Any, seed: int) -> None:
+    K, steps = banach.contractions(np.random.default_rng(seed), 1, 6, 0.8)[0], np.arange(25)
+    partial = np.cumsum([np.linalg.matrix_power(K, k) for k in steps], axis=0)
+    errors = np.linalg.norm(np.linalg.inv(np.eye(6) - K) - partial, 2, axis=(1, 2))
+    bounds = [theory.neumann_error(0.8, int(k)) for k in steps]
+    axes.semilogy(bounds, color=COLOURS["bound"], label="bound, attained by gamma I")
+    axes.semilogy(errors, ".", color=COLOURS["measured"], label="one random K")
+    axes.set(xlabel="k", ylabel="error of the truncated series")
+
+
+def _roots(axes: Any, seed: int) -> None:
+    y, d = np.linspace(-1.25, 1.25, 300), np.linspace(-0.5, 0.5, 21)[:, None]
+    found = iterate(examples.toy(), d, 0 * d, tol=1e-12, max_iter=400).z[:, 0]
+    axes.plot(y - y**5, y, color=COLOURS["class"], label="all real roots")
+    axes.plot(d[:, 0], found, ".", color=COLOURS["measured"], label="found from 0")
+    axes.axvspan(-0.5, 0.5, color=COLOURS["class"], alpha=0.15, lw=0)
+    axes.set(xlabel="d", ylabel="y", xlim=(-1, 1))
+
+
+def _homogeneous(axes: Any, seed: int) -> None:
+    task = datasets.interpolation("smooth", seed)
+    best = sequential_statements.best_halves(task.x_test, task.y_test)
+    axes.plot(task.x_test, task.y_test, color=COLOURS["exact"], label="f_1")
+    axes.plot(task.x_test, best, color=COLOURS["measured"], label="the best model without a constant input")
+    axes.set(xlabel="u", ylabel="y")
+
+
+def _picard(axes: Any, seed: int) -> None:
+    rng, n = np.random.default_rng(seed), 6
+    A, b = well_posedness.matrix(rng, n, 0.8), rng.normal(size=(8, n))
+    exact = well_posed.solve(A, b, activations.relu, tol=1e-12, max_iter=1000).z
+    states = list(itertools.islice(well_posed.picard(A, b, activations.relu, 0 * b), 100))
+    bounds = [well_posed.bound(A, x, b, activations.relu).max() for x in states]
+    axes.semilogy(bounds, color=COLOURS["bound"], label="certified bound")
+    axes.semilogy([np.abs(x - exact).max() for x in states], color=COLOURS["measured"], label="true distance to x*")
+    axes.set(xlabel="iteration", ylabel="largest entry", ylim=(1e-12, None))
+
+
 _RATES = (
     "Contraction over alpha for one random G (n = 6, m = 1/2): the class bound, the exact factor of this G, and the"
 )
@@ -161,4 +211,12 @@ _DRAWN = {
     "NEW-cert-C2": (_tightness(certificate_checks._c2), _HISTOGRAM),
     "NEW-cert-C3": (_tightness(certificate_checks._c3), _HISTOGRAM),
     "NEW-cert-B1": (_tightness(certificate_checks._b1), _HISTOGRAM),
+    "NEW-jfb-threshold": (
+        _threshold,
+        "Below the curve p descends for every K; just above it a search finds an ascent.",
+    ),
+    "JFB-Eq22": (_truncation, "n = 6, ||K|| = gamma = 0.8: ||(I - K)^-1 - sum of K^i over i <= k||."),
+    "JFB-Eq4": (_roots, "Three real y for every d of the paper's interval (shaded); the iteration finds the smallest."),
+    "GREEDY-SecV-bias": (_homogeneous, "Two half lines are all that such a model can do, whatever A, B and C."),
+    "GREEDY-Thm1": (_picard, "relu, n = 6, Perron eigenvalue 0.8, 8 samples: the bound entry by entry, largest shown."),
 }

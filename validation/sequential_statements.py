@@ -73,11 +73,16 @@ def random_model(rng: np.random.Generator, sizes: tuple[int, ...], p: int, q: in
 # y(u) is y(1) u for u > 0 and y(-1) |u| for u < 0: two numbers, and least squares finds the best of all models.
 
 
-def least_rmse(u: np.ndarray, y: np.ndarray) -> float:
-    """The least RMSE of any ReLU model without a constant input, on inputs and targets (batch, 1)."""
+def best_halves(u: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The best predictions of any ReLU model without a constant input, on inputs and targets (batch, 1)."""
     halves = np.concatenate([np.maximum(u, 0), np.maximum(-u, 0)], axis=1)
     coefficients, *_ = np.linalg.lstsq(halves, y, rcond=None)
-    return rmse(halves @ coefficients, y)
+    return np.asarray(halves @ coefficients)
+
+
+def least_rmse(u: np.ndarray, y: np.ndarray) -> float:
+    """The least RMSE of any ReLU model without a constant input, on inputs and targets (batch, 1)."""
+    return rmse(best_halves(u, y), y)
 
 
 def constant(seed: int, size: float) -> list[Verdict]:

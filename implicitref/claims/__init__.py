@@ -39,7 +39,7 @@ class Claim:
     validation : str
         module:function of `implicitref.validation`, or empty.
     formula, formula_printed : tuple of str
-        What is implemented, and what the paper prints where that differs, in LaTeX, a string a line; from formulas.toml.
+        What is implemented, and what the paper prints where that differs: LaTeX, a string a line, from formulas.toml.
     """
 
     id: str
