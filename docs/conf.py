@@ -71,5 +71,6 @@ html_sidebars = {"index": [], "start": [], "lessons/**": []}
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_extra_path = ["_build/report.html"]
 html_static_path = ["_static", str(mathjax.fetched(HERE / "_build" / "static").relative_to(HERE))]
 mathjax_path = "mathjax/tex-svg.js"
