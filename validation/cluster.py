@@ -8,14 +8,11 @@ from typing import Any
 
 from ..commands import verify
 from .record import environment
+from .tasks import Refused
 
-__all__ = ["Unusable", "connected"]
+__all__ = ["connected"]
 
 SAME = ("implicitref", "python", "numpy", "scipy")  # of the report's environment, what the last digits depend on
-
-
-class Unusable(Exception):
-    """The cluster cannot be used; the message says why and what to do."""
 
 
 @contextlib.contextmanager
@@ -24,7 +21,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
     Raises
     ------
-    Unusable
+    Refused
         dask.distributed is not installed, nobody answers, or a worker has another version of something.
     """
     if address is None:
@@ -40,14 +37,14 @@ def _client(address: str) -> Any:
         from distributed import Client
         from distributed.comm import get_address_host_port
     except ImportError:
-        raise Unusable(
+        raise Refused(
             "--scheduler needs dask.distributed. Install it with: pip install 'implicitref[distributed]'"
         ) from None
     try:
         get_address_host_port(address)  # a client of what is no address complains twenty seconds after its end
         return Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise Unusable(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from None
+        raise Refused(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from None
 
 
 def _check_versions(client: Any) -> None:
@@ -55,8 +52,8 @@ def _check_versions(client: Any) -> None:
     try:
         found = client.run(verify.environment)
     except Exception as error:
-        raise Unusable(f"the workers cannot run implicitref: {type(error).__name__}: {error}") from None
+        raise Refused(f"the workers cannot run implicitref: {type(error).__name__}: {error}") from None
     for worker, theirs in found.items():
         for name in SAME:
             if theirs[name] != ours[name]:
-                raise Unusable(f"the worker {worker} has {name} {theirs[name]}; here it is {ours[name]}.")
+                raise Refused(f"the worker {worker} has {name} {theirs[name]}; here it is {ours[name]}.")

@@ -25,6 +25,7 @@ from .tasks import (
     INCONCLUSIVE,
     LEVELS,
     Outcome,
+    Refused,
     Settings,
     WorkersLost,
     check,
@@ -79,7 +80,7 @@ def main(namespace: Namespace) -> int:
         kept = _kept(request)
         with cluster.connected(options.scheduler) as client:
             return _run(request, kept, client)
-    except (cluster.Unusable, ValueError, OSError) as error:
+    except Refused as error:
         return _complain(str(error), USAGE)
 
 
@@ -99,8 +100,7 @@ def _usage(request: Request) -> str:
         return f"--seed must be >= 0; got {request.settings.seed}."
     if not request.claims:
         return _nothing(request)
-    missing = "" if request.settings.backend == "numpy" else backend.missing(request.settings.backend)
-    return missing or _usage_of_paths(request)
+    return backend.missing(request.settings.backend) or _usage_of_paths(request)
 
 
 def _nothing(request: Request) -> str:
@@ -140,10 +140,13 @@ def _kept(request: Request) -> list[Outcome]:
     if not request.resume:
         _complain(f"starts anew; {path} of an interrupted run is dropped (--resume would go on with it).", OK)
         return []
-    identity, outcomes = journal.read(path)
+    try:
+        identity, outcomes = journal.read(path)
+    except (ValueError, OSError) as error:
+        raise Refused(f"--resume: {error}") from None
     if identity != request.identity:
         told = journal.differences(identity, request.identity)
-        raise ValueError(f"--resume: {path} belongs to another run: {told}.")
+        raise Refused(f"--resume: {path} belongs to another run: {told}.")
     _complain(f"goes on after {len(outcomes)} entries of {path}.", OK)
     return outcomes
 
@@ -165,7 +168,10 @@ def _adding(request: Request, kept: list[Outcome]) -> Callable[[Outcome], None]:
     path = request.journal
     if path is None:
         return lambda outcome: None
-    journal.begin(path, request.identity, kept)
+    try:
+        journal.begin(path, request.identity, kept)
+    except OSError as error:
+        raise Refused(f"the journal beside the report could not be written: {error}.") from None
     broken: list[OSError] = []
 
     def add(outcome: Outcome) -> None:

@@ -17,8 +17,8 @@ from . import backend as backends
 from .verdict import Verdict
 
 __all__ = [
-    "AGREES", "DEFINITION", "DISAGREES", "INCONCLUSIVE", "LEVELS", "PAPERS", "Outcome", "Settings", "WorkersLost",
-    "check", "checked_here", "checked_there", "everything", "one_thread", "papers", "selected",
+    "AGREES", "DEFINITION", "DISAGREES", "INCONCLUSIVE", "LEVELS", "PAPERS", "Outcome", "Refused", "Settings",
+    "WorkersLost", "check", "checked_here", "checked_there", "everything", "one_thread", "papers", "selected",
 ]  # fmt: skip
 
 AGREES, DISAGREES, INCONCLUSIVE, DEFINITION = "as registered", "disagrees", "inconclusive", "definition"
@@ -39,6 +39,10 @@ REAL_INPUT = Claim(
 )
 
 _ALONE = threading.Lock()
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the message says why and what to do."""
 
 
 class WorkersLost(Exception):
@@ -109,24 +113,24 @@ def check(claim: Claim, seed: int, size: float, backend: str = "numpy") -> Outco
     if not claim.validation:
         return Outcome(claim, (), DEFINITION)
     # one at a time in a process: some checks count calls of the package, and the limit on BLAS is the process's
-    with _ALONE, backends.on(backend) as place:
+    with _ALONE:
         began = time.perf_counter()
-        verdicts, state, message = _attempt(claim, seed, size)
-        seconds = time.perf_counter() - began
-    return Outcome(claim, verdicts, state, message, seconds, place.name if place.moved else "numpy")
+        verdicts, state, message, place = _attempt(claim, seed, size, backend)
+        return Outcome(claim, verdicts, state, message, time.perf_counter() - began, place)
 
 
-def _attempt(claim: Claim, seed: int, size: float) -> tuple[tuple[Verdict, ...], str, str]:
+def _attempt(claim: Claim, seed: int, size: float, backend: str) -> tuple[tuple[Verdict, ...], str, str, str]:
     module, name = claim.validation.split(":")
     try:
         validation = getattr(importlib.import_module(f".{module}", __package__), name)
-        with one_thread():  # after the import: it reaches the libraries that are loaded
+        with backends.on(backend) as border, one_thread():  # both reach what is loaded: after the import
             verdicts = tuple(validation(seed, size))
     except ConvergenceError as error:
-        return (), INCONCLUSIVE, str(error)
+        return (), INCONCLUSIVE, str(error), backend
     except Exception as error:
-        return (), DISAGREES, f"{type(error).__name__}: {error}"
-    return verdicts, AGREES if verdicts and all(v.as_registered for v in verdicts) else DISAGREES, ""
+        return (), DISAGREES, f"{type(error).__name__}: {error}", backend
+    agrees = bool(verdicts) and all(v.as_registered for v in verdicts)
+    return verdicts, AGREES if agrees else DISAGREES, "", backend if border.crossed else "numpy"
 
 
 # ------------------------------------------------------------------------------------------------
