@@ -17,6 +17,7 @@ ENTRIES = claims.entries()
 IDENTIFIER = re.compile(
     r"\b(?:MON|NEW|GREEDY|JFB|FPN)-[A-Z][A-Za-z]*[0-9A-Za-z.-]*[0-9A-Za-z]|\bNEW-[a-z][a-zA-Z0-9-]*[a-zA-Z0-9]"
 )
+SEED = re.compile(r"\bseed \d+\b|\bnot random\b")
 # the statements of MON sections 3 and 4 and of its appendices, of FPN and JFB, and ours
 REQUIRED = {
     *(f"MON-Eq{i}" for i in range(1, 29)),
@@ -27,12 +28,12 @@ REQUIRED = {
     *(f"MON-EqB{i}" for i in range(1, 6)),
     *(f"MON-EqC{i}" for i in range(1, 25)),
     *("MON-Sec4.2-kernel", "MON-Sec4.2-cost", "MON-Sec4.2-padding", "MON-Sec4.3-tiers", "MON-PropC1"),
-    *("MON-TabD1", "MON-TabD2"),
+    *("MON-Tab1", "MON-TabD1", "MON-TabD2", "MON-Fig2", "MON-Fig3", "MON-FigE2"),
     *("MON-AppA-strong", "MON-AppA-subdifferential", "MON-AppA-cayley"),
     *("MON-AppD.1-readout", "MON-AppD.2-weightnorm", "MON-AppD.2-alpha", "MON-AppD.2-onecycle"),
     *("NEW-prox-alpha", "NEW-not-prox", "NEW-strong-prox", "NEW-rate-fb", "NEW-rate-pr", "NEW-best-alpha"),
     *("NEW-cert-C1", "NEW-cert-C2", "NEW-cert-C3", "NEW-cert-B1", "NEW-backward-zero", "NEW-adjoint-norms"),
-    *("NEW-stopping-fooled", "NEW-sensitivity", "NEW-homogeneity"),
+    *("NEW-stopping-fooled", "NEW-sensitivity", "NEW-homogeneity", "NEW-cert-G1", "NEW-relu-wellposed"),
     # FPN and JFB
     *(f"FPN-Eq{i}" for i in range(1, 65)),
     *(f"JFB-Eq{i}" for i in range(1, 23)),
@@ -55,6 +56,8 @@ REQUIRED = {
     *(f"GREEDY-Eq{i}" for i in range(6, 13)),
     *("GREEDY-Alg1", "GREEDY-Alg2", "GREEDY-SecIV-cost", *(f"GREEDY-Rem{i}" for i in (1, 2, 3, 5, 6))),
 }
+
+COUNTS = {"MON": 98, "GREEDY": 46, "FPN": 76, "JFB": 37, "NEW": 23}
 
 
 def marked() -> dict[str, set[str]]:
@@ -87,7 +90,18 @@ def resolve(dotted: str) -> object:
 
 def test_every_statement_is_registered_once():
     assert set(claims.load()) == REQUIRED
-    assert sum(len(entry.ids) for entry in ENTRIES) == len(REQUIRED)
+    assert sum(len(entry.ids) for entry in ENTRIES) == len(REQUIRED) == 280
+    # of each paper, so that an id cannot move from one to another unnoticed
+    papers = [identifier.partition("-")[0] for identifier in REQUIRED]
+    assert {paper: papers.count(paper) for paper in papers} == COUNTS
+
+
+def test_every_id_has_one_anchor_in_the_documentation():
+    anchors = {claims.anchor(identifier) for identifier in REQUIRED}
+    assert len(anchors) == len(REQUIRED)  # small letters make no two ids one
+    assert {anchor.partition("#")[0] for anchor in anchors} == {f"papers/{p.lower()}.html" for p in COUNTS}
+    assert all(entry.docs == claims.anchor(entry.id) for entry in ENTRIES)
+    assert claims.load()["MON-Sec3.2-prox"].docs == "papers/mon.html#mon-sec3.2-prox"
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
@@ -116,6 +130,10 @@ def test_every_claim_has_a_validation_that_speaks_of_it(entry):
     verdicts = getattr(validation, name)(0, 0.02)
     assert any(v.claim == entry.id for v in verdicts)
     assert {v.claim for v in verdicts} <= {*entry.ids}
+    for v in verdicts:
+        assert v.trials == 1 or SEED.search(v.worst), (
+            f"{v.statement}: {v.worst!r} does not say which seed reproduces it"
+        )
     forms = {v.form for v in verdicts}
     assert "as implemented" in forms
     assert ("as printed" in forms) == (entry.status in ("corrected", "false"))

@@ -180,7 +180,7 @@ def minors(M):
             yield det([[M[i][j] for j in S] for i in S])
 
 
-@pytest.mark.claim("GREEDY-Def1")
+@pytest.mark.claim("GREEDY-Def1", "NEW-relu-wellposed")
 @given(seed=seeds, n=st.integers(1, 4), integers=st.booleans())
 def test_p_matrix_test_against_all_minors(seed, n, integers):
     rng = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ def test_p_matrix_test_against_all_minors(seed, n, integers):
     assert wp.is_p_matrix(M) == all(value > 0 for value in minors([[Fraction(x) for x in row] for row in M]))
 
 
-@pytest.mark.claim("GREEDY-Def1")
+@pytest.mark.claim("GREEDY-Def1", "NEW-relu-wellposed")
 @pytest.mark.claim("GREEDY-Eq1")
 @given(seed=seeds, n=st.integers(1, 4))
 def test_relu_has_one_solution_for_every_b_or_two_for_some(seed, n):
@@ -226,7 +226,7 @@ def solutions(G, b):
     return found
 
 
-@pytest.mark.claim("GREEDY-Def1")
+@pytest.mark.claim("GREEDY-Def1", "NEW-relu-wellposed")
 def test_p_matrix_test_is_exact_where_floating_point_is_not():
     tiny = 2.0**-52
     assert wp.is_p_matrix(np.array([[1.0, 1.0], [1.0, 1.0 + tiny]]))
@@ -242,7 +242,7 @@ def test_p_matrix_test_is_exact_where_floating_point_is_not():
     assert not wp.is_p_matrix(third)
 
 
-@pytest.mark.claim("GREEDY-Thm1")
+@pytest.mark.claim("GREEDY-Thm1", "NEW-relu-wellposed")
 @given(seed=seeds, n=st.integers(1, 7))
 def test_a_perron_eigenvalue_below_one_and_monotonicity_are_sufficient_for_relu(seed, n):
     rng = np.random.default_rng(seed)
@@ -255,7 +255,7 @@ def test_a_perron_eigenvalue_below_one_and_monotonicity_are_sufficient_for_relu(
 # the certificate
 
 
-@pytest.mark.claim("GREEDY-Thm1")
+@pytest.mark.claim("NEW-cert-G1")
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=repr)
 def test_bound_holds_for_any_state(activation):
     rng = np.random.default_rng(1)
@@ -267,7 +267,7 @@ def test_bound_holds_for_any_state(activation):
             assert (np.abs(x - exact) <= wp.bound(A, x, b, activation) + 1e-14 / (1 - rho)).all()
 
 
-@pytest.mark.claim("GREEDY-Thm1")
+@pytest.mark.claim("NEW-cert-G1")
 @given(seed=seeds, n=st.integers(1, 6), rho=st.sampled_from([0.5, 0.9, 0.999]))
 def test_bound_covers_rounding(seed, n, rho):
     A, b, x = equation(seed, relu, n, rho)
@@ -283,7 +283,7 @@ def test_bound_covers_rounding(seed, n, rho):
     assert found.max() <= 1e-13 * size(b, x) / (1 - rho)
 
 
-@pytest.mark.claim("GREEDY-Thm1")
+@pytest.mark.claim("NEW-cert-G1")
 @given(seed=seeds, n=st.integers(1, 6))
 def test_bound_is_attained(seed, n):
     rng = np.random.default_rng(seed)
@@ -294,7 +294,7 @@ def test_bound_is_attained(seed, n):
     assert_close(wp.bound(A, away, b, identity), error, scale=size(error), tol=1e-12)
 
 
-@pytest.mark.claim("GREEDY-Thm1")
+@pytest.mark.claim("NEW-cert-G1")
 @given(seed=seeds, n=st.integers(1, 6))
 def test_adjoint_bound_holds_and_is_attained(seed, n):
     rng = np.random.default_rng(seed)

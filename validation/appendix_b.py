@@ -396,7 +396,7 @@ def cost(seed: int, size: float) -> list[Verdict]:
     """Set-up O(n^2 s^2 log s + n^3 s^2), application O(b n s^2 log s + b n^2 s^2), by counting."""
     claim = "MON-Sec4.2-cost"
     counted = [(measure_cost(*each), predict_cost(*each), each) for each in SIZES]
-    misfits = [([abs(m[key] / p[key] - 1) for key in p], f"n, s, b = {each}") for m, p, each in counted]
+    misfits = [([abs(m[key] / p[key] - 1) for key in p], f"n, s, b = {each}, not random") for m, p, each in counted]
     n, s, b = 4, 16, 3
     base, wide, fine, big = (measure_cost(*each) for each in ((n, s, b), (2 * n, s, b), (n, 2 * s, b), (n, s, 2 * b)))
     return [

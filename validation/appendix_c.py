@@ -498,7 +498,7 @@ def _matlab_rows(r: int, s: int) -> np.ndarray:
 def equation_c17(seed: int, size: float) -> list[Verdict]:
     """(C17): i = 1 (mod r); with i mod r = 1 nothing is kept for r = 1."""
     claim = "MON-EqC17"
-    kept = [(np.abs(st.kept(s, r) - _kept_by_U(s, r)).max(), f"s = {s}, r = {r}") for s, r in SIZES]
+    kept = [(np.abs(st.kept(s, r) - _kept_by_U(s, r)).max(), f"s = {s}, r = {r}, not random") for s, r in SIZES]
     wrong = np.trace(printed.equation_c17(1, 4))
     return [
         compare(claim, "s = 4, r = 1: pixels kept in each row", wrong, "==", 4, form=PRINTED),
@@ -515,12 +515,19 @@ def equation_c19(seed: int, size: float) -> list[Verdict]:
     """(C19) to (C22): F T F* = L, 1/r where i = j (mod s/r); the printed 1/(s r) belongs to F with 1/s."""
     claim = "MON-EqC19"
     sizes = [(s, r) for s in range(1, 13) for r in range(1, s + 1) if s % r == 0]
-    found = [(np.abs(_folded(circulant.basis(s), r) - st.congruent(s, r)).max(), f"s = {s}, r = {r}") for s, r in sizes]
-    old = [
-        (np.abs(_folded(printed.fourier_basis(s), r) - st.congruent(s, r) / s).max(), f"s = {s}, r = {r}")
+    found = [
+        (np.abs(_folded(circulant.basis(s), r) - st.congruent(s, r)).max(), f"s = {s}, r = {r}, not random")
         for s, r in sizes
     ]
-    sums = [(abs(_roots(s, r, j) - (s // r) * (j % (s // r) == 0)), f"{s, r, j}") for s, r in sizes for j in range(s)]
+    old = [
+        (np.abs(_folded(printed.fourier_basis(s), r) - st.congruent(s, r) / s).max(), f"s = {s}, r = {r}, not random")
+        for s, r in sizes
+    ]
+    sums = [
+        (abs(_roots(s, r, j) - (s // r) * (j % (s // r) == 0)), f"s, r, j = {s}, {r}, {j}, not random")
+        for s, r in sizes
+        for j in range(s)
+    ]
     return [
         compare(
             claim,
@@ -590,8 +597,14 @@ def equation_c24(seed: int, size: float) -> list[Verdict]:
     """(C24): L x L = S'J J'S/r^2; from its third line on S is printed where its transpose belongs."""
     claim = "MON-EqC24"
     sizes = [(s, r) for s in range(1, 9) for r in range(1, s + 1) if s % r == 0]
-    right = [(np.abs(_gram(s, r) - np.kron(*2 * [st.congruent(s, r)])).max(), f"s = {s}, r = {r}") for s, r in sizes]
-    lines = [(np.abs(_line_2(s, r) - np.kron(*2 * [st.congruent(s, r)])).max(), f"s = {s}, r = {r}") for s, r in sizes]
+    right = [
+        (np.abs(_gram(s, r) - np.kron(*2 * [st.congruent(s, r)])).max(), f"s = {s}, r = {r}, not random")
+        for s, r in sizes
+    ]
+    lines = [
+        (np.abs(_line_2(s, r) - np.kron(*2 * [st.congruent(s, r)])).max(), f"s = {s}, r = {r}, not random")
+        for s, r in sizes
+    ]
     return [
         *(
             compare(claim, f"s = {s}, r = {r}: ||S J J'S' - r^2 L x L||_F", _misplaced(s, r), "<=", 1e-12, form=PRINTED)

@@ -206,7 +206,7 @@ def _surplus(largest_order: int) -> Iterator[tuple[tuple, str]]:
         gap = of[:, None] - of
         more = np.array([np.sum(gap > 0) - np.sum(gap == 1), p * np.sum(of > 1), q * np.sum(of < L)])
         errors = np.abs(np.array(seq.counts.surplus(sizes, p, q)) - more)
-        yield (errors[0], errors.sum()), f"n = {n}, L = {L}"
+        yield (errors[0], errors.sum()), f"n = {n}, L = {L}, not random"
 
 
 def connections(seed: int, size: float) -> list[Verdict]:
@@ -224,7 +224,7 @@ def _edges(seed: int, most: int) -> Iterator[tuple[tuple, str]]:
         model, _ = draw(seed + L, (2,) * L)
         targets = [edge.target for edge in seq.counts.connections(model)]
         output = targets.count(L + 1)
-        yield (abs(len(targets) - output - L * (L + 1) // 2), abs(output - L)), f"L = {L}"
+        yield (abs(len(targets) - output - L * (L + 1) // 2), abs(output - L)), f"L = {L}, not random"
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations, mon
 from ..operators import MonotoneDense
 from ..splitting import certificates, peaceman_rachford, rates
-from . import oracles, problems
+from . import adversary, oracles, problems
 from .verdict import DROPPED, Verdict, columns, compare, largest
 
 BATCH = 16
@@ -46,6 +46,14 @@ def c1(seed: int, size: float) -> list[Verdict]:
         compare(claim, "||y - z*|| over the certified distance", largest(own), "<=", 1, slack=1e-9),
         compare(claim, "||y - z*|| over ||e||/m, written out in NumPy", largest(raw), "<=", 1, slack=1e-9),
         compare(claim, "||y - e/(2m) - z*|| over ||e||/(2m)", largest(ball), "<=", 1, slack=1e-9),
+        compare(
+            claim,
+            "n = 2, error over certified distance: ascent from the worst of a sample",
+            adversary.climb(_c1_worst, adversary.PROBLEM + 2, seed, size),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
         compare(claim, "d'Sd - e'd at d = y - z*, relative", largest(ellipsoid), "<=", 0, slack=1e-9),
         compare(claim, "n = 1, W = 0.7, relu: error over bound", 0.5 / bound[0], "==", 1, slack=1e-9),
         compare(claim, "...and for the ball", abs(centre - z)[0, 0] / radius[0], "==", 1, slack=1e-9),
@@ -77,6 +85,12 @@ def _c1(seed: int, size: float) -> Iterator[tuple[tuple, str]]:
         )
 
 
+def _c1_worst(v: np.ndarray) -> float:
+    p = adversary.problem(v)
+    y, bound = certificates.distance(mon.forward_inclusion(p.W, p.b, p.activation), 1.0, p.pre + v[None, -2:])
+    return float(ratio(y - p.z, bound)[0])
+
+
 def c2(seed: int, size: float) -> list[Verdict]:
     """C2, from z alone: r = z - R_B(z - alpha A z) bounds the distance of z and of z - r."""
     claim = "NEW-cert-C2"
@@ -90,6 +104,14 @@ def c2(seed: int, size: float) -> list[Verdict]:
             claim,
             "||z - z*|| over (q + sqrt(q^2 - 4 alpha m ||r||^2))/(2 alpha m)",
             largest(z_ratio),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
+        compare(
+            claim,
+            "n = 2, the larger of both: ascent from the worst of a sample",
+            adversary.climb(_c2_worst, adversary.PROBLEM + 3, seed, size),
             "<=",
             1,
             slack=1e-9,
@@ -113,6 +135,13 @@ def _c2(seed: int, size: float) -> Iterator[tuple[tuple, str]]:
         yield (ratio(y - p.z, of_y), ratio(z - p.z, of_z)), f"alpha = {alpha:.3g}, {p}"
 
 
+def _c2_worst(v: np.ndarray) -> float:
+    p, alpha = adversary.problem(v), adversary.positive(v[-3])
+    z, inclusion = p.z + v[None, -2:], mon.forward_inclusion(p.W, p.b, p.activation)
+    y, of_y, of_z = certificates.distance_from_state(inclusion, alpha, z)
+    return float(max(ratio(y - p.z, of_y)[0], ratio(z - p.z, of_z)[0]))
+
+
 def c3(seed: int, size: float) -> list[Verdict]:
     """C3, after a Peaceman-Rachford step: e = Gz+ - b + (u+ - z+)/alpha; and from the last step's length."""
     claim = "NEW-cert-C3"
@@ -127,6 +156,14 @@ def c3(seed: int, size: float) -> list[Verdict]:
         compare(claim, "||z+ - z*|| over the certified distance", largest(own), "<=", 1, slack=1e-9),
         compare(claim, "||z+ - z*|| over ||e||/m, written out in NumPy", largest(raw), "<=", 1, slack=1e-9),
         compare(claim, "||u+ - u*|| over rho/(1 - rho) ||u+ - u||", largest(step), "<=", 1, slack=1e-9),
+        compare(
+            claim,
+            "n = 2, the larger of both: ascent from the worst of a sample",
+            adversary.climb(_c3_worst, adversary.PROBLEM + 3, seed, size),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
         compare(
             claim, "n = 1, W = 0.7, relu: error over bound", abs(state.z - z)[0, 0] / bound[0], "==", 1, slack=1e-9
         ),
@@ -153,6 +190,16 @@ def _c3(seed: int, size: float) -> Iterator[tuple[tuple, str]]:
         )
 
 
+def _c3_worst(v: np.ndarray) -> float:
+    p, alpha = adversary.problem(v), adversary.positive(v[-3])
+    inclusion, target = mon.forward_inclusion(p.W, p.b, p.activation), p.auxiliary(alpha)
+    u = target + v[None, -2:]
+    state = next(peaceman_rachford(inclusion, alpha, u))
+    step = certificates.distance_from_step(rates.peaceman_rachford(p.G, alpha), u, state.u)
+    own = ratio(state.z - p.z, certificates.distance(inclusion, alpha, state.u)[1])
+    return float(max(own[0], ratio(state.u - target, step + 1e-12)[0]))
+
+
 def b1(seed: int, size: float) -> list[Verdict]:
     """B1, backward: e = q - v - W'Jq: ||Jq - u-tilde|| <= ||e||/m and ||q - u*|| <= (1 + ||W||/m)||e||."""
     claim = "NEW-cert-B1"
@@ -166,6 +213,14 @@ def b1(seed: int, size: float) -> list[Verdict]:
         compare(claim, "||Jq - u-tilde|| over the certified distance", largest(own), "<=", 1, slack=1e-9),
         compare(claim, "||Jq - u-tilde|| over ||e||/m, written out in NumPy", largest(raw), "<=", 1, slack=1e-9),
         compare(claim, "||q - u*|| over (1 + ||W||/m)||e||", largest(state), "<=", 1, slack=1e-9),
+        compare(
+            claim,
+            "n = 2, the larger of both: ascent from the worst of a sample",
+            adversary.climb(_b1_worst, adversary.PROBLEM + 6, seed, size),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
         compare(claim, "n = 1, W = 0.7, J = 1: first, error over bound", (truth - 2) / bound[0], "==", 1, slack=1e-9),
         compare(claim, "...second", (truth - 2) / second[0], "==", 1, slack=1e-9),
     ]
@@ -188,6 +243,15 @@ def _b1(seed: int, size: float) -> Iterator[tuple[tuple, str]]:
             ),
             str(p),
         )
+
+
+def _b1_worst(v: np.ndarray) -> float:
+    p, jac, dz, away = adversary.problem(v), (1 + np.tanh(v[None, -6:-4])) / 2, v[None, -4:-2], v[None, -2:]
+    u_star = oracles.adjoint(p.matrix, jac[0], dz[0])[None]
+    inclusion, q = mon.backward_inclusion(p.W, jac, dz), u_star + away
+    found, bound = certificates.distance(inclusion, 1.0, q - dz)
+    second = certificates.adjoint_state_bound(inclusion, float(np.linalg.norm(p.matrix, 2)), q)
+    return float(max(ratio(found - jac * u_star, bound)[0], ratio(away, second + 1e-12)[0]))
 
 
 __all__ = ["b1", "c1", "c2", "c3"]

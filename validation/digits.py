@@ -42,7 +42,7 @@ def real_input(seed: int, size: float) -> list[Verdict]:
     same = float(np.mean(network.readout(one.z).argmax(axis=1) == network.readout(two.z).argmax(axis=1)))
     defect = one.z - np.maximum(one.z @ np.asarray(network.W.to_dense()).T + injection, 0)
     rng = np.random.default_rng([seed, 14])
-    gradient = largest(directional_error(network, x[:16], labels[:16], rng))
+    gradient = largest((e, f"{name}, seed {seed}") for e, name in directional_error(network, x[:16], labels[:16], rng))
     m, L = rates.constants(rates.gap(network.W))
     count = len(x)
     return [

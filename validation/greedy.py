@@ -239,7 +239,8 @@ def _deficient(seed: int, trials: int) -> Iterator[tuple[float, str]]:
         rng = np.random.default_rng(seed + k)
         m, n, rank = rng.integers(2, 30), rng.integers(1, 12), rng.integers(0, 6)
         z, y = rng.normal(size=(m, rank)) @ rng.normal(size=(rank, n)), rng.normal(size=(m, 2))
-        yield sequential.normal_residual(z, y, sequential.least_squares(z, y)), f"m, n, rank = {m}, {n}, {rank}"
+        residual = sequential.normal_residual(z, y, sequential.least_squares(z, y))
+        yield residual, f"m, n, rank = {m}, {n}, {rank}, seed {seed + k}"
 
 
 def _stuck() -> float:

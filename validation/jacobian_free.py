@@ -10,7 +10,7 @@ import numpy as np
 from .. import activations
 from .. import fixed_point as fp
 from ..fixed_point import examples, theory
-from . import oracles, printed, problems
+from . import adversary, oracles, printed, problems
 from .banach import FACTORS, Layer, contractions, layers
 from .theorem2_3 import relative
 from .verdict import DROPPED, PRINTED, Verdict, columns, compare, largest
@@ -154,15 +154,35 @@ def coercivity(seed: int, size: float) -> list[Verdict]:
     """FPN (12), (20); JFB (15): <u, J^-1 u> >= (1 - gamma)/(1 + gamma)^2 ||u||^2, sharp 1/(1 + gamma)."""
     claim = "FPN-Eq12"
     printed_, sharp, above = columns(_coercivities(seed, size))
+    low, high = (_inverse_form(K, np.ones(3)) for K in (-0.9 * np.eye(3), 0.9 * np.eye(3)))
+    low, high = low / theory.inverse_coercivity(0.9), high * (1 - 0.9)
     return [
         compare(claim, "printed constant over the least <u, J^-1 u>", largest(printed_), "<=", 1, slack=1e-12),
         compare(claim, "1/(1 + gamma) over the least <u, J^-1 u>", largest(sharp), "<=", 1, slack=1e-12),
         compare(claim, "the greatest <u, J^-1 u> over 1/(1 - gamma)", largest(above), "<=", 1, slack=1e-12),
         compare(
-            claim, "gamma = .9, K = -.9 I: <u, J^-1 u>", theory.inverse_coercivity(0.9), "==", 1 / 1.9, slack=1e-15
+            claim,
+            "n = 3, the tighter of both: ascent from the worst of a sample",
+            adversary.climb(_form, 13, seed, size),
+            "<=",
+            1,
+            slack=1e-9,
         ),
+        compare(claim, "attained: K = -.9 I, <u, J^-1 u> over the constant", low, "==", 1, slack=1e-12),
+        compare(claim, "...K = .9 I, over 1/(1 - gamma)", high, "==", 1, slack=1e-12),
         compare(claim, "...the printed constant: .0277 for .526", theory.inverse_coercivity_printed(0.9), "<=", 0.0278),
     ]
+
+
+def _inverse_form(K: np.ndarray, u: np.ndarray) -> float:
+    """<u, (I - K)^-1 u>/||u||^2."""
+    return float(u @ np.linalg.solve(np.eye(len(K)) - K, u) / (u @ u))
+
+
+def _form(v: np.ndarray) -> float:
+    gamma = (1 + np.tanh(v[0])) / 2 * 0.95 + 0.02
+    value = _inverse_form(adversary.contraction(v[1:10], gamma), v[10:13])
+    return float(max(theory.inverse_coercivity(gamma) / value, value * (1 - gamma)))
 
 
 def _stacks(seed: int, size: float) -> Iterator[tuple[float, np.ndarray, str]]:
@@ -198,7 +218,14 @@ def lemma_a1(seed: int, size: float) -> list[Verdict]:
         compare(claim, "(24): ||dT/du|| over gamma", largest(norms), "<=", 1, slack=1e-12),
         compare(claim, "(25): <u, dT/du u> over gamma ||u||^2", largest(form), "<=", 1, slack=1e-12),
         compare(claim, "(19), (26): (1 - gamma) less the least <u, J u>", largest(forward), "<=", 0, slack=1e-12),
-        compare(claim, "attained: K = .9 I", theory.coercivity(0.9), "==", 1 - 0.9, slack=1e-15),
+        compare(
+            claim,
+            "attained: K = .9 I, least eigenvalue of the symmetric part of J over 1 - gamma",
+            _symmetric(np.eye(3) - 0.9 * np.eye(3))[0] / theory.coercivity(0.9),
+            "==",
+            1,
+            slack=1e-12,
+        ),
         compare(claim, "(29): ||J'J|| over (1 + gamma)^2", largest(size_), "<=", 1, slack=1e-12),
         compare(
             claim,

@@ -11,7 +11,7 @@ import scipy.optimize
 from .. import activations, mon
 from ..operators import MonotoneDense
 from ..splitting import certificates
-from . import oracles, problems
+from . import adversary, oracles, problems
 from .verdict import DROPPED, Verdict, columns, compare, largest
 
 ALPHAS = (1e-3, 0.05, 0.3, 1.0, 4.0, 50.0)
@@ -234,6 +234,14 @@ def sensitivity(seed: int, size: float) -> list[Verdict]:
     ratio, inner = columns(_changes(seed, problems.count(180, size)))
     return [
         compare("NEW-sensitivity", "||change of z*||/bound", largest(ratio), "<=", 1, slack=1e-9),
+        compare(
+            "NEW-sensitivity",
+            "n = 2, the same: ascent from the worst of a sample",
+            adversary.climb(_change, adversary.PROBLEM + 2, seed, size),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
         compare("NEW-sensitivity", "<G dz, dz> - <db, dz>, relative", largest(inner), "<=", 0, slack=1e-12),
         compare("NEW-sensitivity", "n = 1, relu, W = 1 - m: attained", _attained(0.3), "==", 1, slack=1e-12),
     ]
@@ -248,6 +256,14 @@ def _changes(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         inner = np.sum((dz @ p.G.T - db) * dz, axis=1) / (1e-300 + np.linalg.norm(db, axis=1) ** 2)
         bound = certificates.sensitivity(p.W.m, db)
         yield (np.linalg.norm(dz, axis=1) / (bound + 1e-300), inner * p.m), str(p)
+
+
+def _change(v: np.ndarray) -> float:
+    p = adversary.problem(v)
+    other = p.pre + v[None, -2:]
+    dz = np.maximum(other, 0) - p.z
+    bound = certificates.sensitivity(p.W.m, other - p.pre - dz @ p.matrix.T)[0]
+    return float(np.linalg.norm(dz) / (bound + 1e-300))
 
 
 def _attained(m: float) -> float:

@@ -85,6 +85,22 @@ def doubtful_minors(patch):
     patch.setattr(well_posed, "_complement", lambda exact, S, i: np.eye(len(exact) - i))
 
 
+def symmetric_part_decides(patch):
+    # sufficient, not necessary
+    patch.setattr(
+        well_posed, "relu_well_posed", lambda A: bool(np.linalg.eigvalsh(np.eye(len(A)) - (A + A.T) / 2)[0] > 0)
+    )
+
+
+def damped_picard(patch):
+    def wrong(A, b, activation, x):
+        while True:
+            x = 0.5 * x + 0.5 * activation(x @ A.T + b)
+            yield x
+
+    patch.setattr(well_posed, "picard", wrong)
+
+
 def rows_scaled_back(patch):
     def wrong(A, radius):
         return A * np.minimum(1, radius / np.maximum(np.abs(A).sum(axis=1, keepdims=True), 1e-300))
@@ -153,12 +169,14 @@ CONTROLS = [
     (low_interval, "GREEDY-SecI-perron"),
     (low_interval, "GREEDY-SecII-norm"),
     (one_norm, "GREEDY-SecII-norm"),
-    (residual_as_bound, "GREEDY-Thm1"),
-    (euclidean_bound, "GREEDY-Thm1"),
-    (untransposed_adjoint, "GREEDY-Thm1"),
+    (residual_as_bound, "NEW-cert-G1"),
+    (euclidean_bound, "NEW-cert-G1"),
+    (untransposed_adjoint, "NEW-cert-G1"),
     (early_stop, "GREEDY-Thm1"),
-    (leading_minors_only, "GREEDY-Thm1"),
-    (doubtful_minors, "GREEDY-Thm1"),
+    (leading_minors_only, "NEW-relu-wellposed"),
+    (doubtful_minors, "NEW-relu-wellposed"),
+    (symmetric_part_decides, "NEW-relu-wellposed"),
+    (damped_picard, "GREEDY-Thm1"),
     (rows_scaled_back, "GREEDY-Rem4"),
     (columns_projected, "GREEDY-Rem4"),
     (wide_ball, "GREEDY-Rem4"),
