@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import sys
+from pathlib import Path
 
 import laws
 import numpy as np
+import planted
 import pytest
+import tiered
 from laws import ACTIVATIONS, NUMPY, OPERATORS
 
 import implicitref as ir
@@ -312,6 +316,134 @@ def border_one_pixel_too_wide(plant):
 
 
 # ------------------------------------------------------------------------------------------------
+# Bugs in one expression of one function: (module, function, what stands there, what is planted)
+
+EDITS = {
+    # losses, optimisers
+    "sum_for_mean_in_the_gradient_of_cross_entropy": (
+        "losses", "cross_entropy", "(exponentials / total - targets) / batch", "exponentials / total - targets"),
+    "half_forgotten_in_the_squared_error": ("losses", "squared_error", "/ (2 * batch)", "/ batch"),
+    "probabilities_that_do_not_sum_to_one": (
+        "losses", "cross_entropy", "total = xp", "total = 1 + xp"),
+    "second_moment_without_its_square": ("optimisers", "adam_step", "g * g", "abs(g)"),
+    "bias_correction_of_adam_left_out": (
+        "optimisers", "adam_step", "learning_rate * root / (1 - beta1 ** t)", "learning_rate"),
+    "momentum_on_the_wrong_side": (
+        "optimisers", "sgd_step", "momentum * state.velocity[k] + g", "state.velocity[k] + momentum * g"),
+    # layers
+    "kernel_not_flipped_in_the_adjoint": (
+        "layers.conv", "conv2d_vjp", "namespace(weight).flip(weight, axis=(2, 3))", "weight"),
+    "channels_not_exchanged_in_the_adjoint": ("layers.conv", "conv2d_vjp", "(1, 0, 2, 3)", "(0, 1, 2, 3)"),
+    "adjoint_of_a_convolution_one_pixel_off": (
+        "layers.conv", "conv2d_vjp", "-at.start[0] - (at.kernel[0] - 1)", "-at.start[0] - at.kernel[0]"),
+    "mean_for_sum_in_the_gradient_of_a_bias": (
+        "layers.affine", "affine_vjp_params", "xp.sum(dy, axis=0)", "xp.mean(dy, axis=0)"),
+    "batch_norm_blind_to_its_own_mean": (
+        "layers.norm", "batch_norm_through_moments_vjp", "(dbias / count)[:, None]", "0 * dbias[:, None]"),
+    "batch_norm_blind_to_its_own_variance": (
+        "layers.norm", "batch_norm_through_moments_vjp", "-inverse * dweight / count", "0 * dweight"),
+    "eps_outside_the_root": (
+        "layers.norm", "_slope", "namespace(var).sqrt(var + eps)", "(namespace(var).sqrt(var) + eps)"),
+    "running_variance_biased": ("layers.norm", "running_moments", "moments[1] * (count / (count - 1))", "moments[1]"),
+    "ties_of_a_window_counted_twice": ("layers.pool", "max_pool_vjp", "(tap == y) & free", "tap == y"),
+    "average_pool_as_a_sum": ("layers.pool", "average_pool_vjp", " / (kernel[0] * kernel[1])", " / 1"),
+    "borders_not_folded_back": ("layers.windows", "folded", " + spread(last, axis, size - p, size)", ""),
+    # several tiers
+    "norms_of_the_strided_kernels_left_out": ("operators.multitier", "_scaled", "c * K / square(K) ** 0.5", "c * K"),
+    "root_of_g_forgotten": (
+        "operators.multitier", "MonotoneMultiTier._factors", "value ** 0.5 if scale in ROOTED else value", "value"),
+    "one_product_for_two_below_the_diagonal": ("operators.cascade", "weight", "-2.0", "-1.0"),
+    "gram_matrix_of_the_strided_kernel_left_out": (
+        "operators.cascade", "_diagonal", "D if tier.S is None else D - adjoint(tier.S) @ tier.S", "D"),
+    "alpha_missing_in_what_is_passed_on": ("operators.cascade", "resolvent", "-2.0 * alpha", "-2.0"),
+    "alpha_for_its_root_at_the_strided_kernel": ("operators.cascade", "_inverse", "alpha ** 0.5", "alpha"),
+    "adjoint_missing_in_the_gradient_of_a": ("operators.cascade", "vjp_from", "H + adjoint(H)", "2 * H"),
+    "tiers_above_forgotten_in_the_gradient_of_a": (
+        "operators.cascade", "vjp_from", "dA - 2 * down[i - 1] if i else dA", "dA"),
+    "transposed_tiers_fed_by_the_wrong_side": (
+        "operators.cascade", "Stage.apply_transposed", "else x if self.before else z", "else z if self.before else x"),
+    # strided convolutions
+    "square_of_the_stride_times_the_square_of_the_side": (
+        "operators.strided", "coupled_inverse", "r ** 2 *", "s ** 2 * r ** 2 *"),
+    "shuffle_for_its_transpose": ("operators.strided", "gather", "S.T @ J", "S @ J"),
+    "fourier_matrix_not_unitary": ("operators.strided", "dft", "math.sqrt(s)", "s"),
+    "stride_missing_in_the_alias_form": (
+        "operators.strided", "alias_inverse", "math.prod(stride) * identity_like(M) + M", "identity_like(M) + M"),
+    "conjugate_missing_in_the_alias_form": (
+        "operators.strided", "AliasInverse.matvec", "adjoint(B)", "adjoint(B).conj()"),
+    # splittings
+    "forward_step_with_a_plus": (
+        "splitting.iterations", "forward_backward", "z - alpha * inclusion.A(z)", "z + alpha * inclusion.A(z)"),
+    "half_step_not_reflected": ("splitting.iterations", "peaceman_rachford", "2 * z_half - u_half", "z_half"),
+    "douglas_rachford_not_averaged": ("splitting.iterations", "_douglas_rachford_map", "(u + C(u)) / 2", "C(u)"),
+    "class_bound_without_its_two": ("splitting.rates", "forward_backward_class", "2 * alpha * m", "alpha * m"),
+    "class_bound_with_two_for_four": ("splitting.rates", "peaceman_rachford_class", "4 * alpha * m", "2 * alpha * m"),
+    "limit_from_one_inverse": ("splitting.rates", "forward_backward_limit", "inverse + _adjoint(inverse)", "inverse"),
+    "c3_with_rho_for_one_minus_rho": ("splitting.certificates", "distance_from_step", "rho / (1 - rho)", "rho"),
+    "b1_without_its_one": (
+        "splitting.certificates", "adjoint_state_bound", "1 + norm_W / inclusion.m", "norm_W / inclusion.m"),
+    # fixed points
+    "off_by_one_neumann": ("fixed_point.rules", "neumann", "range(k)", "range(k - 1)"),
+    "gradient_rule_without_the_transpose": (
+        "fixed_point.maps", "OneLayer.linearise", "jac * g @ self.W", "(jac * g) @ self.W.T"),
+    "slope_before_the_transposed_weight": (
+        "fixed_point.maps", "OneLayer.linearise", "jac * g @ self.W", "jac * (g @ self.W)"),
+    "gamma_for_its_power_in_the_threshold": (
+        "fixed_point.theory", "descent_threshold", "_factor(gamma) ** (k + 1)", "_factor(gamma)"),
+    "gamma_for_gamma_squared": ("fixed_point.theory", "descent_constant", "gamma ** 2", "gamma"),
+    "interval_without_gamma": ("fixed_point.theory", "residual_interval", "r / (1 - gamma)", "r"),
+    "neumann_bound_one_power_too_high": ("fixed_point.theory", "neumann_error", "k + 1", "k + 2"),
+    "reflection_of_the_slope_without_the_one": (
+        "fixed_point.maps", "PeacemanRachford.linearise", "derivative(u, self.alpha) - 1", "derivative(u, self.alpha)"),
+    "alpha_missing_in_the_gradient_of_a_step": (
+        "fixed_point.maps", "ForwardBackward.vjp_params", "self.alpha * self._slope", "self._slope"),
+    # well-posedness
+    "column_sums_for_row_sums": ("well_posed", "norm_inf", "axis=1", "axis=0"),
+    "threshold_of_the_projection_one_entry_late": (
+        "well_posed", "project", "(sums - radius) / counts", "(sums - radius) / (counts + 1)"),
+    "adjoint_bound_of_the_forward_matrix": ("well_posed", "adjoint_bound", "namespace(A).matrix_transpose(A)", "A"),
+    "signed_matrix_in_the_perron_bound": ("well_posed", "_comparison", "xp.abs(A)", "A"),
+    "negative_pivots_forgiven": ("well_posed", "_is_p", "nodes[:, 0, 0] < -errors[:, 0, 0]", "nodes[:, 0, 0] < -9"),
+    "picard_with_the_transposed_matrix": ("well_posed", "picard", "namespace(A).matrix_transpose(A)", "A"),
+    # block-triangular models
+    "slope_forgotten_in_substitution": (
+        "sequential.model", "BlockTriangularModel.features_vjp", "jac[:, s] * dz", "dz"),
+    "mask_forgotten_in_the_gradient": (
+        "sequential.model", "BlockTriangularModel.features_vjp", "dpre_t @ z * self.mask()", "dpre_t @ z"),
+    "other_block_fed_back": (
+        "sequential.model", "BlockTriangularModel.features_vjp", "+ piece @ self", "- piece @ self"),
+    "remainder_lost_in_the_partition": ("sequential.model", "partition", "order - size * (n_blocks - 1)", "size"),
+    "self_loop_of_the_input_forgotten": ("sequential.theorems", "remove_self_loops", "B / (1 - a)", "B"),
+    "self_loops_not_differentiated": (
+        "sequential.theorems", "remove_self_loops_vjp", "loops * _identity(A)", "0 * loops * _identity(A)"),
+    "eps_for_one_minus_eps": (
+        "sequential.theorems", "add_self_loops", "(1 - scale) * _identity(gamma)", "scale * _identity(gamma)"),
+    "slope_of_the_shallow_problem_at_z": (
+        "sequential.problem", "value_and_gradients", "derivative(pre)", "derivative(z[:, :problem.units])"),
+    "ridge_not_squared_with_s": ("sequential.least_squares", "_solved", "s * s + ridge", "s * s + ridge * ridge"),
+    "rank_of_least_squares_ignored": (
+        "sequential.least_squares", "_solved", "s > max(z.shape) * eps(z) * s[0]", "s > -1"),
+    # networks
+    "solution_of_another_pre_activation": (
+        "networks.mon", "MonNetwork._jacobian", "self.activation.root(forward.u, forward.alpha)", "forward.z"),
+    "pooled_features_as_sums": (
+        "networks.ends", "Images.features", "average_pool(last, self.pool)", "4 * average_pool(last, self.pool)"),
+    "m_with_the_sign_of_w": ("mon", "equilibrium_vjp", "-inner(dpre, z)", "inner(dpre, z)"),
+    "adjoint_state_without_its_cotangent": ("mon", "adjoint_state", "dz + W.rmatvec(dpre)", "W.rmatvec(dpre)"),
+    "root_of_the_adjoint_without_its_cotangent": ("mon", "AdjointProx.root", " - self.dz", ""),
+}  # fmt: skip
+
+
+def edit(name):
+    def bug(plant):
+        function, code = planted.edited(*EDITS[name])
+        plant(function, "__code__", code)
+
+    bug.__name__ = name
+    return bug
+
+
+# ------------------------------------------------------------------------------------------------
 # Who sees it: (bug, check, its arguments, made without the bug)
 
 
@@ -432,10 +564,140 @@ CONTROLS = [
 ]
 
 
+def suite(path, name, *arguments):
+    """A test of another file as a check, and its arguments; of a Hypothesis test one example."""
+    return functools.partial(_test, path, name), lambda: arguments
+
+
+def _test(path, name, *arguments):
+    test = getattr(_module(path), name)
+    getattr(getattr(test, "hypothesis", None), "inner_test", test)(*arguments)
+
+
+@functools.cache
+def _module(path):
+    spec = importlib.util.spec_from_file_location(
+        f"seen_{path.replace('/', '_')}", Path(__file__).parent / f"{path}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def tiered_case(law, case):
+    return law, lambda: (tiered.tiers(np.asarray, **tiered.CASES[case]), NUMPY)
+
+
+def differences(layer):
+    return suite("layers/test_laws", "test_adjoints_against_differences", layer)
+
+
+ROTATION = np.array([[1.0, -2.0], [2.0, 1.0]]), 1.0
+TWO, MANY = "two tiers, scales", "three tiers, even kernels"
+RULES, MAPS, THEORY = "fixed_point/test_rules", "fixed_point/test_maps", "fixed_point/test_theory"
+POSED, MODEL, LOOPS = "test_well_posed", "sequential/test_model", "sequential/test_theorems"
+SOLVED = "sequential/test_training"
+SEEN = {
+    "sum_for_mean_in_the_gradient_of_cross_entropy": suite(
+        "test_losses", "test_gradient_against_differences", "cross_entropy"),
+    "half_forgotten_in_the_squared_error": suite("test_losses", "test_squared_error", NUMPY),
+    "probabilities_that_do_not_sum_to_one": suite("test_losses", "test_cross_entropy", NUMPY),
+    "second_moment_without_its_square": suite(
+        "training/test_optimisers", "test_adam_is_pytorchs", (1e-3, 0.9, 0.999, 1e-8)),
+    "bias_correction_of_adam_left_out": suite(
+        "training/test_optimisers", "test_adam_is_pytorchs", (1e-3, 0.9, 0.999, 1e-8)),
+    "momentum_on_the_wrong_side": suite("training/test_optimisers", "test_sgd_is_pytorchs", 0.9),
+    "kernel_not_flipped_in_the_adjoint": differences("conv"),
+    "channels_not_exchanged_in_the_adjoint": differences("residual"),
+    "adjoint_of_a_convolution_one_pixel_off": differences("conv, stride"),
+    "mean_for_sum_in_the_gradient_of_a_bias": differences("affine"),
+    "batch_norm_blind_to_its_own_mean": differences("batch norm, training"),
+    "batch_norm_blind_to_its_own_variance": differences("batch norm, training, vectors"),
+    "eps_outside_the_root": suite(
+        "layers/test_laws", "test_values_adjoints_and_statistics_are_those_of_pytorch", "batch norm, evaluation"),
+    "running_variance_biased": suite(
+        "layers/test_laws", "test_values_adjoints_and_statistics_are_those_of_pytorch", "batch norm, training"),
+    "ties_of_a_window_counted_twice": suite("layers/test_laws", "test_ties_go_to_the_first_of_the_window"),
+    "average_pool_as_a_sum": differences("average pool"),
+    "borders_not_folded_back": differences("conv, circular"),
+    "norms_of_the_strided_kernels_left_out": tiered_case(laws.check_dense_equality, TWO),
+    "root_of_g_forgotten": tiered_case(laws.check_dense_equality, "two tiers, g alone"),
+    "one_product_for_two_below_the_diagonal": tiered_case(laws.check_dense_equality, MANY),
+    "gram_matrix_of_the_strided_kernel_left_out": tiered_case(laws.check_monotone, MANY),
+    "alpha_missing_in_what_is_passed_on": tiered_case(laws.check_resolvent, MANY),
+    "alpha_for_its_root_at_the_strided_kernel": tiered_case(laws.check_resolvent, "stride 3"),
+    "adjoint_missing_in_the_gradient_of_a": tiered_case(laws.check_vjp, MANY),
+    "tiers_above_forgotten_in_the_gradient_of_a": tiered_case(laws.check_vjp, TWO),
+    "transposed_tiers_fed_by_the_wrong_side": tiered_case(laws.check_dot, "stride by axis"),
+    "square_of_the_stride_times_the_square_of_the_side": suite(
+        "operators/test_strided", "test_proposition_c1_in_matrices", 1, 1, 2, 2),
+    "shuffle_for_its_transpose": suite("operators/test_strided", "test_the_matrices_of_the_proof", 6, 3),
+    "fourier_matrix_not_unitary": suite("operators/test_strided", "test_unitary_dft_and_the_printed_one"),
+    "stride_missing_in_the_alias_form": suite(
+        "operators/test_multitier", "test_the_form_tier_by_tier_on_every_case", TWO),
+    "conjugate_missing_in_the_alias_form": suite(
+        "operators/test_multitier", "test_the_form_tier_by_tier_on_every_case", MANY),
+    "forward_step_with_a_plus": (laws.check_generator, steps("forward-backward")),
+    "half_step_not_reflected": (laws.check_generator, steps("peaceman-rachford")),
+    "douglas_rachford_not_averaged": (laws.check_generator, steps("douglas-rachford")),
+    "class_bound_without_its_two": suite(
+        "splitting/test_rates", "test_class_bound_is_attained_by_a_scaled_rotation", 0.1, 1.0, 2.0),
+    "class_bound_with_two_for_four": suite(
+        "splitting/test_rates", "test_class_bound_is_attained_by_a_scaled_rotation", 0.1, 1.0, 2.0),
+    "limit_from_one_inverse": suite(
+        "splitting/test_rates", "test_forward_backward_limit_is_sharp_and_no_smaller_than_the_papers", ROTATION),
+    "c3_with_rho_for_one_minus_rho": suite("splitting/test_certificates", "test_c3_is_attained", 0.2),
+    "b1_without_its_one": suite("splitting/test_certificates", "test_b1_is_attained"),
+    "off_by_one_neumann": suite(RULES, "test_neumann_is_backpropagation_through_k_plus_one_steps", 2, 0),
+    "gradient_rule_without_the_transpose": suite(RULES, "test_implicit_gradient_is_the_derivative_of_the_loss", 0),
+    "slope_before_the_transposed_weight": suite(
+        MAPS, "test_jacobian_products_against_differences_and_each_other", "one layer"),
+    "gamma_for_its_power_in_the_threshold": suite(THEORY, "test_the_worst_case_turns_at_the_threshold", 0.8, 1),
+    "gamma_for_gamma_squared": suite(THEORY, "test_the_descent_constant_is_the_least", 0.8, 4.0),
+    "interval_without_gamma": suite(
+        "fixed_point/test_iteration", "test_the_bound_holds_for_every_sample_and_every_iterate", 0, 0.9, 1e-6),
+    "neumann_bound_one_power_too_high": suite(RULES, "test_neumann_error_is_attained"),
+    "reflection_of_the_slope_without_the_one": suite(
+        MAPS, "test_jacobian_products_against_differences_and_each_other", "Peaceman-Rachford"),
+    "alpha_missing_in_the_gradient_of_a_step": suite(
+        MAPS, "test_steps_of_a_mon_have_its_equilibrium_and_its_gradients",
+        ir.fixed_point.ForwardBackward, ir.activations.tanh),
+    "column_sums_for_row_sums": suite(POSED, "test_projection_is_the_nearest_matrix", 0, 10, 0.9, 0),
+    "threshold_of_the_projection_one_entry_late": suite(POSED, "test_projection_is_the_nearest_matrix", 0, 5, 0.9, 0),
+    "adjoint_bound_of_the_forward_matrix": suite(POSED, "test_adjoint_bound_holds_and_is_attained", 0, 4),
+    "signed_matrix_in_the_perron_bound": suite(POSED, "test_bound_holds_for_any_state", ir.activations.tanh),
+    "negative_pivots_forgiven": suite(POSED, "test_p_matrix_test_against_all_minors", 5, 3, False),
+    "picard_with_the_transposed_matrix": suite(
+        POSED, "test_picard_finds_the_solution_from_any_start", ir.activations.relu),
+    "slope_forgotten_in_substitution": suite(
+        MODEL, "test_gradients_against_central_differences", (3, 3, 5), ir.activations.tanh),
+    "mask_forgotten_in_the_gradient": suite(
+        MODEL, "test_gradients_against_implicit_differentiation", ir.activations.tanh),
+    "other_block_fed_back": suite(MODEL, "test_gradients_against_implicit_differentiation", ir.activations.tanh),
+    "remainder_lost_in_the_partition": suite(MODEL, "test_partition_takes_the_floor_and_gives_the_rest_to_the_last"),
+    "self_loop_of_the_input_forgotten": suite(LOOPS, "test_explicit_rows_have_the_features_of_implicit_ones", 0),
+    "self_loops_not_differentiated": suite(LOOPS, "test_gradients_against_differences_and_implicit_differentiation", 0),
+    "eps_for_one_minus_eps": suite(LOOPS, "test_round_trip_of_a_strict_model", 0.1),
+    "slope_of_the_shallow_problem_at_z": suite(
+        SOLVED, "test_gradients_against_differences", "squared", ir.activations.tanh, 3),
+    "ridge_not_squared_with_s": suite(SOLVED, "test_ridge_is_least_squares_with_rows_more", 10.0),
+    "rank_of_least_squares_ignored": suite(SOLVED, "test_least_squares_whatever_the_rank", 30, 8, 3),
+    "solution_of_another_pre_activation": suite(
+        "test_networks", "test_gradient_of_every_parameter_is_the_derivative", ir.activations.tanh, {}),
+    "pooled_features_as_sums": suite(
+        "test_image_networks", "test_relu_networks_have_the_gradient_of_their_own_loss", "conv"),
+    "m_with_the_sign_of_w": (laws.check_gradients_difference, problem(0.5, 1e-10)),
+    "adjoint_state_without_its_cotangent": suite("test_mon", "test_zero_of_the_backward_inclusion", "plain"),
+    "root_of_the_adjoint_without_its_cotangent": (laws.check_gradients_dense, problem(0.5, 1e-10)),
+}  # fmt: skip
+CONTROLS += [(edit(name), *seen) for name, seen in SEEN.items()]
+
+
 @pytest.mark.parametrize(
     ("bug", "check", "make"),
     CONTROLS,
-    ids=[f"{bug.__name__}-{check.__name__}-{k}" for k, (bug, check, _) in enumerate(CONTROLS)],
+    ids=[f"{bug.__name__}-{k}" for k, (bug, *_) in enumerate(CONTROLS)],
 )
 def test_planted_bug_is_seen(bug, check, make, monkeypatch):
     check(*make())  # the code as it is passes
@@ -461,5 +723,7 @@ def test_firm_nonexpansiveness_is_seen_to_fail(gain):
         laws.check_firmly_nonexpansive(wrong, NUMPY, 1.0)
 
 
-def test_there_are_many_bugs():
-    assert len({bug for bug, _, _ in CONTROLS}) >= 30
+def test_there_are_many_bugs_in_many_modules():
+    assert set(SEEN) == set(EDITS)
+    assert len({bug.__name__ for bug, _, _ in CONTROLS}) >= 100
+    assert len({module for module, *_ in EDITS.values()}) >= 20
