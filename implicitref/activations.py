@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, count, eps, from_numpy, is_array, namespace, positive, quiet, to_numpy, zeros
+from .arrays import Array, count, eps, from_numpy, is_array, namespace, one_of, positive, quiet, to_numpy, zeros
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -565,7 +565,7 @@ def zero_border(activation: Activation, width: int, shapes: list[tuple[int, int,
     Raises
     ------
     HypothesisError
-        `width` is not an integer >= 0.
+        `width` is not an integer >= 0, or `shapes` are no shapes.
 
     Examples
     --------
@@ -576,8 +576,17 @@ def zero_border(activation: Activation, width: int, shapes: list[tuple[int, int,
     if not isinstance(activation, Activation):
         raise HypothesisError(f"activation must be one of implicitref.activations; got {activation!r}.")
     width = count("width", width, 0)
-    tiers = None if shapes is None else tuple((int(c), int(h), int(w)) for c, h, w in shapes)
-    return ZeroBorder(activation, int(width), tiers)
+    return ZeroBorder(activation, width, None if shapes is None else _tiers(shapes))
+
+
+def _tiers(shapes: Any) -> tuple[tuple[int, int, int], ...]:
+    try:
+        found = tuple((count("shapes", c), count("shapes", h), count("shapes", w)) for c, h, w in shapes)
+    except (TypeError, ValueError):
+        found = ()
+    if not found:
+        raise HypothesisError(f"shapes must hold (channels, height, width), integers >= 1, for every tier; got {shapes!r}.")
+    return found
 
 
 # ------------------------------------------------------------------------------------------------
@@ -624,11 +633,9 @@ def get(name: str, *parameters: float) -> Activation:
     >>> get("leaky_relu", 0.2)
     leaky_relu(0.2)
     """
-    if name in _SLOPES:
+    if isinstance(name, str) and name in _SLOPES:
         _refuse(name)
-    if name not in NAMES:
-        raise HypothesisError(f"activation must be one of {', '.join(NAMES)}; got {name!r}.")
-    found = NAMES[name]
+    found = one_of("activation", name, NAMES)
     if isinstance(found, Activation) and parameters:
         raise HypothesisError(f"{name} has no parameter; got {', '.join(f'{p:g}' for p in parameters)}.")
     return found if isinstance(found, Activation) else found(*parameters)

@@ -12,7 +12,7 @@ import math
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -64,7 +64,8 @@ def like(x: Array, value: Any) -> Array:
             value = np.array(native(to_numpy(value)))  # a copy: torch wraps no read-only array
         elif value.dtype == x.dtype and compat.device(value) == compat.device(x):
             return value
-    return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
+    with quiet():  # what does not fit becomes inf, which `checked` and the drivers look for
+        return xp.asarray(value, dtype=x.dtype, device=compat.device(x))
 
 
 def complex_like(x: Array, value: Array) -> Array:
@@ -104,7 +105,10 @@ def alongside(name: str, x: Array, first: Array) -> Array:
     if not same_library(first, x):
         found, wanted = (type(array).__module__.split(".")[0] for array in (x, first))
         raise TypeError(f"{name} must come from the library of the first array, {wanted}; got an array of {found}.")
-    return like(first, x)
+    moved = like(first, x)
+    if moved is not x and not all_finite(moved):
+        raise HypothesisError(f"{name} must fit into {first.dtype}, the dtype of the first array; it overflows.")
+    return moved
 
 
 def same_library(x: Array, y: Array) -> bool:
@@ -366,6 +370,13 @@ def count(name: str, value: Any, least: int = 1, why: str = "") -> int:
     if number < least:
         raise HypothesisError(f"{name} must be an integer >= {least}{why}; got {value!r}.")
     return number
+
+
+def one_of(name: str, value: Any, table: Mapping[str, Any]) -> Any:
+    """The entry of `table` that the argument `name` names, refused unless it is one of its keys."""
+    if not isinstance(value, str) or value not in table:
+        raise HypothesisError(f"{name} must be one of {', '.join(table)}; got {value!r}.")
+    return table[value]
 
 
 def as_number(value: Any) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, alongside, checked, from_numpy, namespace, to_numpy
+from .arrays import Array, alongside, checked, from_numpy, namespace, one_of, quiet, to_numpy
 from .errors import HypothesisError, ShapeError
 
 __all__ = ["LOSSES", "count_correct", "cross_entropy", "loss_named", "one_hot", "squared_error"]
@@ -32,8 +32,9 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     target = alongside("target", checked("target", target, 2), prediction)
     _same("target", target.shape, prediction.shape)
     batch = max(prediction.shape[0], 1)
-    difference = prediction - target
-    return float(namespace(difference).sum(difference * difference)) / (2 * batch), difference / batch
+    with quiet():  # the square of what is far off may be inf
+        difference = prediction - target
+        return float(namespace(difference).sum(difference * difference)) / (2 * batch), difference / batch
 
 
 def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
@@ -77,14 +78,17 @@ LOSSES: dict[str, Callable[[Array, Any], tuple[float, Array]]] = {
 
 def loss_named(name: str) -> Callable[[Array, Any], tuple[float, Array]]:
     """The loss called `name`: (prediction, target) to (value, gradient at the prediction)."""
-    if name not in LOSSES:
-        raise HypothesisError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}.")
-    return LOSSES[name]
+    found: Callable[[Array, Any], tuple[float, Array]] = one_of("loss", name, LOSSES)
+    return found
 
 
 def count_correct(logits: Array, labels: Array) -> int:
     """How many rows of logits are largest at the label."""
-    return int(np.count_nonzero(to_numpy(logits).argmax(axis=1) == to_numpy(labels)))
+    logits, labels = to_numpy(checked("logits", logits, 2)), to_numpy(labels)
+    _same("labels", labels.shape, logits.shape[:1])
+    if not logits.shape[1]:
+        raise ShapeError(f"logits must have at least one column; got shape {logits.shape}.")
+    return int(np.count_nonzero(logits.argmax(axis=1) == labels))
 
 
 def one_hot(labels: Array, logits: Array) -> Array:

@@ -47,8 +47,8 @@ __all__ = [
 
 def spectral_norm(W: Array) -> float:
     """``||W||_2``, rounded up by what the SVD may be off: exact for an affine layer [JFB-Asm2.1]."""
-    matrix = to_numpy(W).astype(np.float64)
-    return float(np.linalg.norm(matrix, 2) * (1 + 2e-16 * max(matrix.shape)))
+    matrix = to_numpy(checked("W", W, 2)).astype(np.float64)
+    return float(np.linalg.norm(matrix, 2) * (1 + 2e-16 * max(matrix.shape))) if matrix.size else 0.0
 
 
 def gram_bound(W: Array, squarings: int = 4) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..arrays import Array
+from ..arrays import Array, checked
+from ..errors import ShapeError
 from .inclusion import Inclusion, State
 
 __all__ = ["MAPS", "douglas_rachford", "forward_backward", "peaceman_rachford", "picard"]
@@ -20,7 +21,7 @@ def forward_backward(inclusion: Inclusion, alpha: float, z: Array) -> Iterator[S
     Converges for every B iff ``alpha < lambda_min(G^-1 + G^-T)``, G = I - W; ``alpha < 2m/L^2`` suffices
     (strictly: the paper's section 3.4 prints <=) [MON-Sec3.4-alpha].
     """
-    R_B = inclusion.resolvent_B(alpha)
+    R_B, z = inclusion.resolvent_B(alpha), _start("z", inclusion, z)
     while True:
         u = z - alpha * inclusion.A(z)
         z = R_B(u)
@@ -32,7 +33,7 @@ def peaceman_rachford(inclusion: Inclusion, alpha: float, u: Array) -> Iterator[
 
     Converges for every alpha > 0 where A is Lipschitz and strongly monotone [MON-EqA10].
     """
-    R_A, R_B = inclusion.resolvent_A(alpha), inclusion.resolvent_B(alpha)
+    R_A, R_B, u = inclusion.resolvent_A(alpha), inclusion.resolvent_B(alpha), _start("u", inclusion, u)
     z = R_B(u)
     while True:
         u_half = 2 * z - u
@@ -44,7 +45,7 @@ def peaceman_rachford(inclusion: Inclusion, alpha: float, u: Array) -> Iterator[
 
 def douglas_rachford(inclusion: Inclusion, alpha: float, u: Array) -> Iterator[State]:
     r"""Peaceman-Rachford averaged with the identity: ``u+ = (u + C_A C_B u)/2``. Every alpha > 0."""
-    R_A, R_B = inclusion.resolvent_A(alpha), inclusion.resolvent_B(alpha)
+    R_A, R_B, u = inclusion.resolvent_A(alpha), inclusion.resolvent_B(alpha), _start("u", inclusion, u)
     z = R_B(u)
     while True:
         u = u + R_A(2 * z - u) - z
@@ -55,6 +56,13 @@ def douglas_rachford(inclusion: Inclusion, alpha: float, u: Array) -> Iterator[S
 def picard(inclusion: Inclusion, z: Array) -> Iterator[State]:
     r"""``z+ = sigma(W z + U x + b)`` (MON eq. 1): forward-backward at alpha = 1. Safe only for ||W||_2 < 1."""
     return forward_backward(inclusion, 1.0, z)
+
+
+def _start(name: str, inclusion: Inclusion, u: Array) -> Array:
+    u = checked(name, u)
+    if tuple(u.shape) != tuple(inclusion.b.shape):
+        raise ShapeError(f"{name} must have the shape of the inclusion, {tuple(inclusion.b.shape)}; got {tuple(u.shape)}.")
+    return u
 
 
 def _forward_backward_map(inclusion: Inclusion, alpha: float) -> Callable[[Array], Array]:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..arrays import LARGE, Array, count, eps, largest, namespace, norm, positive, quiet, total_norm
-from ..errors import ConvergenceError, HypothesisError
+from ..arrays import LARGE, Array, count, eps, largest, namespace, norm, one_of, positive, quiet, total_norm
+from ..errors import ConvergenceError
 from . import rates
 from .certificates import defect, distance
 from .inclusion import Inclusion, State
@@ -111,9 +111,9 @@ def solve(
         The iteration diverged, ran out of iterations, or met the floor of the dtype; `.solution` holds what it found.
     """
     alpha = 1.0 if method == "picard" else positive("alpha", alpha)
-    step = _choice("method", method, MAPS)(inclusion, alpha)
+    step = one_of("method", method, MAPS)(inclusion, alpha)
     tol = positive("tol", tol)
-    rule = _choice("stop", stop, _RULES)(inclusion, alpha, tol)
+    rule = one_of("stop", stop, _RULES)(inclusion, alpha, tol)
     max_iter, iterations, due, start, pace = count("max_iter", max_iter), 0, 1, u, _Pace()
     states: list[State] = []
     with quiet():
@@ -338,9 +338,3 @@ def _facts(inclusion: Inclusion) -> tuple[float, float, float, Callable[[str, fl
 
 def _iterations_a_digit(rate: float) -> float:
     return math.log(10) / -math.log(rate) if 0 < rate < 1 else (1.0 if rate <= 0 else math.inf)
-
-
-def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
-    if not isinstance(value, str) or value not in table:
-        raise HypothesisError(f"{name} must be one of {', '.join(table)}; got {value!r}.")
-    return table[value]

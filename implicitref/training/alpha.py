@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arrays import Array
-from ..errors import ConvergenceError, HypothesisError
+from ..arrays import Array, one_of
+from ..errors import ConvergenceError
 from ..mon import equilibrium
 from ..splitting import rates
 
@@ -59,6 +59,5 @@ NAMES: dict[str, Callable[..., float]] = {"best": best, "tuned": tuned}
 
 def by_name(name: str) -> Callable[..., float]:
     """`best` or `tuned`."""
-    if name not in NAMES:
-        raise HypothesisError(f"alpha must be one of {', '.join(NAMES)}; got {name!r}.")
-    return NAMES[name]
+    found: Callable[..., float] = one_of("alpha", name, NAMES)
+    return found

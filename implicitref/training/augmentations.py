@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..arrays import one_of
 from ..errors import HypothesisError
 
 __all__ = ["NAMES", "crop", "crop_flip", "flip", "none"]
@@ -55,8 +56,7 @@ def by_name(name: str) -> Callable[[np.random.Generator, float], Draw]:
 
     Each minibatch has its own generator, so that an epoch can be resumed at any of them.
     """
-    if name not in NAMES:
-        raise HypothesisError(f"augment must be one of {', '.join(NAMES)}; got {name!r}.")
+    one_of("augment", name, NAMES)
 
     def draws(rng: np.random.Generator, black: float) -> Draw:
         if name == "none":

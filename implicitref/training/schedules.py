@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..arrays import positive
+from ..arrays import one_of, positive
 from ..errors import HypothesisError
 
 __all__ = ["NAMES", "Schedule", "by_name", "constant", "one_cycle", "step_decay"]
@@ -74,6 +74,5 @@ NAMES = {"constant": _constant, "step": _step, "one-cycle": _one_cycle}
 
 def by_name(name: str, rate: float, epochs: int) -> tuple[Schedule, Schedule]:
     """Learning rate and beta_1 for a training of `epochs` epochs whose largest rate is `rate`."""
-    if name not in NAMES:
-        raise HypothesisError(f"schedule must be one of {', '.join(NAMES)}; got {name!r}.")
-    return NAMES[name](positive("learning_rate", rate), epochs)
+    made: Callable[..., tuple[Schedule, Schedule]] = one_of("schedule", name, NAMES)
+    return made(positive("learning_rate", rate), epochs)
