@@ -223,8 +223,11 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
         nonlocal last
         first = parts[0]
         z, old = R_first(u[first, ...]), last[1] if previous is last[0] else R_first(previous[first, ...])
-        last, change = (u, z), norm(z - old)
-        length, residual = share * total_norm(change), _ratio(change, norm(z))
+        last, change = (u, z), z - old
+        length, size = share * total_norm(change), share * total_norm(z)
+        if not length <= tol * size:  # then some sample moved more than tol of its length
+            return _Check(length, tol * size if math.isfinite(length) else 0.0, False)
+        residual = _ratio(norm(change), norm(z))
         worst = largest(residual)
         for part in parts[1:] if worst <= tol else []:
             R_B = inclusion.B.samples(part).resolvent(alpha)
