@@ -32,7 +32,7 @@ def test_the_python_blocks_run_one_after_another():
     assert np.max(np.abs(z - np.maximum(pre, 0))[:, :, 1:-1, 1:-1]) < 1e-7
 
 
-@pytest.mark.parametrize("name", ["verify", "tests"])
+@pytest.mark.parametrize("name", ["verify", "tests", "docs"])
 def test_each_command_stands_under_its_mark(name):
     command = README.read_text(encoding="utf-8").split(f"<!-- {name} -->\n```sh\n", 1)[1].split("```", 1)[0]
     assert command.startswith("python3 -m venv .venv")

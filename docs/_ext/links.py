@@ -45,7 +45,8 @@ def read(path: Path) -> Page:
 
 def broken(folder: Path) -> Iterator[str]:
     """Every link inside the folder that leads nowhere, as "page: link"."""
-    for page in sorted(folder.rglob("*.html")):
+    pages = (page for page in folder.rglob("*.html") if "_static" not in page.relative_to(folder).parts)
+    for page in sorted(pages):
         for link in read(page).links:
             if not _leads_somewhere(page, link):
                 yield f"{page.relative_to(folder)}: {link}"
