@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..claims import Claim
 from .tasks import Outcome, everything
 from .verdict import Verdict
 
@@ -28,26 +30,26 @@ def add(path: Path, outcome: Outcome) -> None:
         journal.write(_line(_entry(outcome)))
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Outcome]]:
-    """The settings of a journal and its outcomes by id; a torn line, and what follows it, is left out.
+def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
+    """The settings of a journal and its outcomes; a torn line, and what follows it, is left out.
 
     Raises
     ------
     ValueError
         The first line is not the settings of a run: this is no journal.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    settings = _parsed(lines[0]) if lines else None
-    if settings is None or "seed" not in settings:
+    first, *rest = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    settings = _parsed(first)
+    if "seed" not in settings:
         raise ValueError(f"{path} is no journal of a verification.")
-    claims = {claim.id: claim for claim in everything()}
-    found: dict[str, Outcome] = {}
-    for entry in map(_parsed, lines[1:]):
-        if entry is None:
-            break
-        verdicts = tuple(Verdict(**v) for v in entry["verdicts"])
-        found[entry["claim"]] = Outcome(**entry | {"claim": claims[entry["claim"]], "verdicts": verdicts})
-    return settings, found
+    known = {claim.id: claim for claim in everything()}
+    entries = itertools.takewhile(lambda entry: entry.get("claim") in known, map(_parsed, rest))
+    return settings, [_outcome(entry, known[entry["claim"]]) for entry in entries]
+
+
+def _outcome(entry: dict[str, Any], claim: Claim) -> Outcome:
+    verdicts = tuple(Verdict(**v) for v in entry["verdicts"])
+    return Outcome(**entry | {"claim": claim, "verdicts": verdicts})
 
 
 def differences(earlier: dict[str, Any], now: dict[str, Any]) -> str:
@@ -65,9 +67,9 @@ def _line(entry: dict[str, Any]) -> str:
     return json.dumps(entry) + "\n"  # NaN and infinity as Python reads them back
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
+        return {}
+    return entry if isinstance(entry, dict) else {}
