@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import implicitref
 from implicitref import claims
 
-NOT_FOR_IMPORT = ("implicitref.__main__", "implicitref.commands", "implicitref.validation", "implicitref.crosscheck.plugin")
+NOT_FOR_IMPORT = (
+    "implicitref.__main__",
+    "implicitref.commands",
+    "implicitref.validation",
+    "implicitref.crosscheck.plugin",
+)
 
 
 class Entry(NamedTuple):
@@ -46,7 +51,9 @@ def modules() -> tuple[ModuleType, ...]:
 
 def names(module: ModuleType) -> list[str]:
     """`__all__`; without one, what the module itself defines under a name without underscore."""
-    own = [n for n, x in vars(module).items() if not n.startswith("_") and getattr(x, "__module__", "") == module.__name__]
+    own = [
+        n for n, x in vars(module).items() if not n.startswith("_") and getattr(x, "__module__", "") == module.__name__
+    ]
     return sorted(getattr(module, "__all__", own))
 
 
@@ -123,7 +130,7 @@ CITATION = re.compile(r"\[((?:MON|GREEDY|FPN|JFB|NEW)-[A-Za-z0-9.-]*[A-Za-z0-9])
 def readable(lines: list[str]) -> list[str]:
     """Docstring lines in which `*`, `|` and a trailing `_` are letters, and [ID] leads to the claim."""
     found, verbatim = [], False
-    for line in lines:
+    for line in re.sub(r" *\\\n *", " ", "\n".join(lines)).split("\n"):  # a backslash at its end continues a line
         verbatim = line.lstrip().startswith(">>>") or (verbatim and bool(line.strip()))
         found.append(line if verbatim else _prose(line))
     return found
@@ -153,8 +160,9 @@ def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: 
 
 
 def _skip(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
-    # the fields of a NamedTuple are described in its docstring
-    return True if type(thing).__name__ == "_tuplegetter" else None
+    # the fields of a NamedTuple are described in its docstring; what routes metadata is scikit-learn's
+    routing = name.startswith("set_") and name.endswith("_request")
+    return True if routing or type(thing).__name__ == "_tuplegetter" else None
 
 
 def _source_page(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:

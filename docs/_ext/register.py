@@ -126,7 +126,9 @@ def heading(paper: str, claim: Claim) -> str:
     if not name:
         return _kind(claim)
     appendix = "appendix" in claim.source if paper == "GREEDY" else name[0].isalpha()
-    return f"Appendix {name[0]}" if appendix and paper != "GREEDY" else f"{'Appendix' if appendix else 'Section'} {name}"
+    return (
+        f"Appendix {name[0]}" if appendix and paper != "GREEDY" else f"{'Appendix' if appendix else 'Section'} {name}"
+    )
 
 
 def _kind(claim: Claim) -> str:

@@ -112,6 +112,9 @@ def assembled(
 
     Parameters
     ----------
+    W : operator
+    found : dict of the pieces of every parameter
+    coefficients : mapping of letters to their c
     chain : {"full", "constant-norm", "raw", "no-root"}
         How the scales of appendix D.2 are treated: as they should be; norms held constant; not at all; without the
         derivative of the root.

@@ -9,7 +9,8 @@ T_Theta(u; d)              ``T(z, x)``               the network operator, see `
 gamma                      gamma                     contraction factor of T in z
 dT/du                      K                         ``maps.linearise(T, z, x)``
 J_Theta = I - dT/du        I - K
-p_Theta                    minus ``gradients(T, z, x, g, jfb)``
+p_Theta                    minus what `gradients`    ``gradients(T, z, x, g, jfb)``
+                           returns
 =========================  ========================  ===================================
 """
 

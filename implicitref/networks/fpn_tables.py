@@ -57,6 +57,7 @@ def fpn_mnist_dense(
     classes, hidden, latent : int, >= 1
     gamma : float, 0 < gamma < 1
         A proven contraction factor while ``||W||_2 <= 1``, which `projected` sees to [FPN-Asm2.1].
+    dtype : floating dtype of the parameters
 
     Examples
     --------

@@ -73,6 +73,7 @@ def jfb_mnist(
         Factor after the last block. It makes a contraction likely and proves none.
     batch_norm : bool
         In the latent space; the paper's Jacobian-based runs have none there [JFB-Tab2].
+    dtype : floating dtype of the arrays
 
     Examples
     --------
@@ -105,7 +106,7 @@ def jfb_svhn(
 
     Parameters
     ----------
-    rng, classes, gamma, batch_norm
+    rng, classes, gamma, batch_norm, dtype
         As in `jfb_mnist`.
     image : (channels, height, width), sides >= 12 and divisible by 4
     widths : channels of the three residual blocks, growing
@@ -173,7 +174,7 @@ def jfb_cifar10(
 
     Parameters
     ----------
-    rng, classes, gamma, batch_norm
+    rng, classes, gamma, batch_norm, dtype
         As in `jfb_mnist`.
     image : (channels, height, width)
     channels, depth, blocks : int, >= 1

@@ -7,7 +7,8 @@ U (p, m), u            x                   the data, (batch, p): a row a sample
 X (n, m), x            z                   the features, (batch, n), last block first as in the paper
 Y, Y-hat (q, m)        y                   targets, predictions, (batch, q)
 A, B, C                A, B, C             the same matrices
-n, L, n_i              order, n_blocks, sizes
+n, L, n_i              order, n_blocks,    units, blocks, units of each block
+                       sizes
 gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
 =====================  ==================  ==========================================================
 """

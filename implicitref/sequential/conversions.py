@@ -24,6 +24,8 @@ def feed_forward(weights: Sequence[Array], activation: Activation = relu) -> Blo
     ----------
     weights : sequence of array
         W_1 (n_1, p), W_2 (n_2, n_1), ..., W_{L+1} (q, n_L), L >= 1.
+    activation : Activation
+        phi.
 
     Raises
     ------
@@ -60,6 +62,7 @@ def from_implicit(
     Parameters
     ----------
     A, B, C : array (n, n), (n, p), (q, n)
+    activation : Activation
 
     Returns
     -------

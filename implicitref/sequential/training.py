@@ -102,6 +102,7 @@ def greedy(
     solver : {"variable-projection", "alternating", "l-bfgs", "adam", "adam-paper"} or callable, optional
         What solves (7): a function of a `Problem` and random numbers. By default variable projection for the squared
         loss, Adam for the cross-entropy.
+    activation : Activation
     random_state : int, numpy.random.Generator or None
         An int gives the same model every time.
     start : BlockTriangularModel, optional

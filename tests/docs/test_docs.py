@@ -83,7 +83,10 @@ def test_anchors_with_dots_are_kept_as_they_are(pages):
 @pytest.mark.parametrize(
     ("paper", "order"),
     [
-        ("MON", ["Section 3.2", "Section 3.3", "Section 3.4", "Section 3.5", "Section 4.1", "Section 4.2", "Section 4.3"]),
+        (
+            "MON",
+            ["Section 3.2", "Section 3.3", "Section 3.4", "Section 3.5", "Section 4.1", "Section 4.2", "Section 4.3"],
+        ),
         ("GREEDY", ["Section I", "Section II", "Section III", "Section IV", "Section V"]),
         ("JFB", ["Section 1", "Section 2", "Section 3"]),
         ("FPN", ["Section 1", "Section 2", "Section 3", "Appendix A"]),
