@@ -73,4 +73,5 @@ html_show_sourcelink = False
 html_copy_source = False
 html_extra_path = ["_build/report.html"]
 html_static_path = ["_static", str(mathjax.fetched(HERE / "_build" / "static").relative_to(HERE))]
+html_static_path += ["../implicitref/explore.html"]  # the page of `implicitref explore`, linked from the lessons
 mathjax_path = "mathjax/tex-svg.js"
