@@ -24,7 +24,18 @@ from .forward import FORWARD, Forward, ForwardMistake
 from .mistakes import LIBRARY, Mistake, Recipe, blocks
 from .weights import magnitudes
 
-__all__ = ["Block", "Explanation", "Ground", "State", "compared", "explain", "explain_forward", "ground", "judge_state"]
+__all__ = [
+    "Block",
+    "Explanation",
+    "Ground",
+    "State",
+    "compared",
+    "explain",
+    "explain_forward",
+    "ground",
+    "judge_state",
+    "sizes",
+]
 
 Blocks = dict[str, np.ndarray]
 WRONG = 0.1  # a state this far off, relative to its size, is called another state, nearer ones unfinished
@@ -152,7 +163,7 @@ def ground(
     point = equation.point(z, x, dy)
     dpre = by_rule(point, rule)
     truth, rng, rounding = point.blocks(dpre), np.random.default_rng(0), unit * math.sqrt(math.prod(z.shape[1:]))
-    size = _sizes(point, dpre, truth, rng)
+    size = sizes(point, dpre, truth, rng)
     slack = _slope_interval(point, 2 * distance, unit)
     explained = _explained(point, dpre, factor * norm(slack * point.adjoint), distance, rng)
     by_adjoint = _typical(point, point.jac, norm(point.adjoint), rng)
@@ -169,8 +180,8 @@ def ground(
     return Ground(point, truth, tolerance, size, kinks, max(VAGUE[0], 4 * unit))
 
 
-def _sizes(point: Point, dpre: np.ndarray, truth: Blocks, rng: np.random.Generator) -> dict[str, float]:
-    # of every block: its own length, that of a random dpre as long, and what it would be if nothing cancelled
+def sizes(point: Point, dpre: np.ndarray, truth: Blocks, rng: np.random.Generator) -> dict[str, float]:
+    """Of every block its own length, that of a random dpre as long, and what it would be if nothing cancelled."""
     live = np.asarray(point.jac > 0, dtype=np.float64)
     typical, dead = _typical(point, live, norm(dpre), rng), _typical(point, 1.0, norm(point.adjoint), rng)
     uncancelled = magnitudes(point.equation.W, point.z, dpre) if isinstance(point.equation, Layer) else {}

@@ -61,8 +61,7 @@ class Mistake(NamedTuple):
 def blocks(point: Point, recipe: Recipe, weights: bool) -> Blocks:
     """The gradient by the parameters of W (weights=True) or by all the others, as the recipe has it."""
     if recipe.part is not None:
-        narrow = point.part(recipe.part)
-        return blocks(narrow, Recipe(recipe.detail, narrow.dpre), weights)
+        return _of_part(point, recipe.part, recipe, weights)
     dpre = recipe.for_weights if weights else recipe.for_injection
     dpre = recipe.dpre if dpre is None else dpre
     if weights:
@@ -70,6 +69,17 @@ def blocks(point: Point, recipe: Recipe, weights: bool) -> Blocks:
     else:
         found = point.equation.injection_blocks(point, point.x, dpre)
     return found if recipe.edit is None else {name: recipe.edit(name, block) for name, block in found.items()}
+
+
+def _of_part(point: Point, part: slice, recipe: Recipe, weights: bool) -> Blocks:
+    # nothing is known of the other samples: their rows of x are zero, unless the recipe says otherwise
+    narrow = point.part(part)
+    found = blocks(narrow, Recipe(recipe.detail, narrow.dpre, edit=recipe.edit), weights)
+    if "x" in found and len(found["x"]) < len(point.x):
+        rows = np.zeros(point.x.shape)
+        rows[part] = found["x"]
+        found["x"] = rows
+    return found
 
 
 def _weights(point: Point, z: np.ndarray, dpre: np.ndarray, recipe: Recipe) -> Blocks:
@@ -396,9 +406,12 @@ def _pixels(p: Point) -> Iterator[Recipe]:
 
 
 def _one_sample(p: Point) -> Iterator[Recipe]:
-    if len(p.z) > 1:
-        yield Recipe("the first", p.dpre, part=slice(0, 1))
-        yield Recipe("the last", p.dpre, part=slice(len(p.z) - 1, None))
+    if len(p.z) == 1:
+        return
+    right = _replaced({"x": p.blocks(p.dpre)["x"]}) if "x" in _all_names(p) else None
+    for where, part in (("the first", slice(0, 1)), ("the last", slice(len(p.z) - 1, None))):
+        yield Recipe(where, p.dpre, part=part)
+        yield Recipe(f"{where}, in the parameters", p.dpre, part=part, edit=right)
 
 
 def _detached(p: Point) -> Iterator[Recipe]:
