@@ -1,0 +1,335 @@
+"""Mutation testing of the numeric modules: one operator or transpose changed at a time, and does a test fail?
+
+    python validation/mutants.py --sample 60 --seed 0 --jobs 2 --out mutants.json
+
+Every mutant runs the tests of its module, with -x and a time limit, on a copy of the tree. What is finished is kept in
+the file of results, and the same command goes on from there. Mutants that change no value for any input allowed are
+listed with the reason in equivalent_mutants.toml. See docs/evidence-mutants.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import collections
+import functools
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("implicitref", "validation", "tests", "pyproject.toml", "README.md")
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+KILLED, SURVIVED, IDENTICAL = "killed", "survived", "equivalent"
+
+_SOLVING = ("tests/test_mon.py", "tests/splitting", "tests/test_mon_conv.py")
+_TIERS = ("tests/operators/test_multitier.py", "tests/operators/test_cascade.py", "tests/test_image_networks.py")
+_FIXED = ("tests/fixed_point", "tests/test_jfb_network.py")
+_ENDS = ("tests/test_networks.py", "tests/test_image_networks.py")
+TESTS = {  # module: the tests that know it best, quick ones first
+    "activations": ("tests/test_activations.py", "tests/test_bad_input.py", *_SOLVING),
+    "arrays": ("tests/test_arrays.py", "tests/test_bad_input.py", "tests/operators/test_operators.py", *_SOLVING),
+    "losses": ("tests/test_losses.py",),
+    "optimisers": ("tests/training/test_optimisers.py",),
+    "mon": ("tests/test_mon.py", "tests/test_bad_input.py", *_SOLVING[1:], *_ENDS),
+    "well_posed": (
+        "tests/test_well_posed.py", "tests/test_implicit_model.py", "tests/validation/test_well_posed_controls.py"),
+    "operators/linear": ("tests/operators/test_operators.py", *_SOLVING),
+    "operators/scales": ("tests/operators/test_operators.py", "tests/operators/test_conv.py"),
+    "operators/dense": ("tests/operators/test_operators.py", *_SOLVING),
+    "operators/dft": ("tests/operators/test_fourier.py", "tests/operators/test_conv.py", *_TIERS),
+    "operators/fourier": (
+        "tests/operators/test_fourier.py", "tests/operators/test_conv.py", "tests/test_mon_conv.py", *_TIERS),
+    "operators/conv": ("tests/operators/test_conv.py", "tests/operators/test_operators.py", "tests/test_mon_conv.py"),
+    "operators/strided": ("tests/operators/test_strided.py", *_TIERS),
+    "operators/cascade": ("tests/operators/test_cascade.py", *_TIERS),
+    "operators/multitier": _TIERS,
+    "splitting/inclusion": _SOLVING,
+    "splitting/iterations": ("tests/splitting/test_iterations.py", "tests/splitting/test_solve.py", *_SOLVING),
+    "splitting/rates": ("tests/splitting/test_rates.py", "tests/test_mon_conv.py", "tests/validation/test_controls.py"),
+    "splitting/certificates": ("tests/splitting/test_certificates.py", *_SOLVING),
+    "splitting/solve": ("tests/splitting/test_solve.py", *_SOLVING, *_ENDS),
+    "fixed_point/iteration": ("tests/fixed_point/test_iteration.py", *_FIXED),
+    "fixed_point/driver": ("tests/fixed_point/test_iteration.py", *_FIXED),
+    "fixed_point/rules": ("tests/fixed_point/test_rules.py", *_FIXED),
+    "fixed_point/maps": ("tests/fixed_point/test_maps.py", *_FIXED),
+    "fixed_point/theory": ("tests/fixed_point/test_theory.py", *_FIXED),
+    "fixed_point/examples": ("tests/fixed_point/test_examples.py", *_FIXED),
+    "layers/affine": ("tests/layers",),
+    "layers/conv": ("tests/layers",),
+    "layers/norm": ("tests/layers", "tests/test_jfb_network.py"),
+    "layers/pool": ("tests/layers",),
+    "layers/rearrange": ("tests/layers", "tests/test_fpn_networks.py"),
+    "layers/windows": ("tests/layers",),
+    "layers/records": ("tests/layers", "tests/test_jfb_network.py"),
+    "sequential/model": ("tests/sequential/test_model.py", "tests/sequential/test_training.py"),
+    "sequential/conversions": ("tests/sequential/test_model.py",),
+    "sequential/counts": ("tests/sequential/test_model.py", "tests/sequential/test_training.py"),
+    "sequential/theorems": ("tests/sequential/test_theorems.py", "tests/sequential/test_non_strict.py"),
+    "sequential/problem": ("tests/sequential/test_training.py", "tests/validation/test_greedy_controls.py"),
+    "sequential/least_squares": ("tests/sequential/test_training.py",),
+    "sequential/solvers": ("tests/sequential/test_training.py", "tests/sequential/test_non_strict.py"),
+    "sequential/convex": ("tests/sequential/test_convex.py", "tests/validation/test_greedy_controls.py"),
+    "sequential/non_strict": ("tests/sequential/test_non_strict.py",),
+    "sequential/training": ("tests/sequential/test_training.py", "tests/sequential/test_non_strict.py"),
+    "networks/ends": _ENDS,
+    "networks/mon": _ENDS,
+    "networks/implicit": ("tests/test_implicit_model.py",),
+    "networks/jfb": ("tests/test_jfb_network.py", "tests/test_fpn_networks.py"),
+    "training/alpha": ("tests/training/test_alpha.py",),
+    "training/schedules": ("tests/training/test_optimisers.py",),
+}  # fmt: skip
+
+
+class Mutant(NamedTuple):
+    """One change: in which function of which module, what stood there and what is put there, which of its kind."""
+
+    module: str
+    function: str
+    old: str
+    new: str
+    number: int
+    line: int
+
+    @property
+    def key(self) -> str:
+        """What it is called in the file of results; lines of code above it may move."""
+        return f"{self.module}:{self.function}: {self.old} -> {self.new} ({self.number})"
+
+
+# ------------------------------------------------------------------------------------------------
+# what is changed
+
+TURNED: dict[type, Any] = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
+SIGNS: dict[type, Any] = {ast.Add: ast.Sub, ast.Sub: ast.Add}
+DROPPED = {"matrix_transpose", "adjoint", "_adjoint", "_transpose", "conj"}
+
+
+def changed(node: ast.AST) -> Iterator[ast.AST]:
+    """What an expression or statement can be turned into."""
+    match node:
+        case ast.Attribute(value=value, attr="T" | "mT", ctx=ast.Load()):
+            yield value
+        case ast.Call(func=ast.Attribute(value=value, attr="conj"), args=[]):
+            yield value
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[value], keywords=[]) if name in DROPPED:
+            yield value
+        case ast.BinOp(left=left, op=ast.MatMult(), right=right):
+            yield ast.BinOp(right, ast.MatMult(), left)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in SIGNS:
+            yield ast.BinOp(left, SIGNS[type(op)](), right)
+        case ast.AugAssign(target=target, op=op, value=value) if type(op) in SIGNS:
+            yield ast.AugAssign(target, SIGNS[type(op)](), value)
+        case ast.UnaryOp(op=ast.USub(), operand=value):
+            yield value
+        case ast.Compare(left=left, ops=ops, comparators=right):
+            for i, relation in enumerate(ops):
+                if type(relation) in TURNED:
+                    yield ast.Compare(left, [*ops[:i], TURNED[type(relation)](), *ops[i + 1 :]], right)
+
+
+def sites(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST, str, Any]]:
+    """Function, parent, field and place of everything that is computed: no annotations, messages or decorators."""
+    for field, value in ast.iter_fields(tree):
+        if field in ("annotation", "returns", "decorator_list", "args", "msg") and not isinstance(tree, ast.Call):
+            continue
+        for place, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.JoinedStr):
+                continue
+            named = isinstance(child, ast.FunctionDef | ast.ClassDef)
+            inner = f"{function}.{child.name}".lstrip(".") if named else function  # type: ignore[attr-defined]
+            yield inner, tree, field, place
+            yield from sites(child, inner)
+
+
+def mutants(root: Path, module: str) -> Iterator[tuple[Mutant, Callable[[], str]]]:
+    """Every mutant of a module, and a function that gives the text of the module with it."""
+    tree = ast.parse((root / "implicitref" / f"{module}.py").read_text(encoding="utf-8"))
+    seen: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    for function, parent, field, place in list(sites(tree)):
+        held = getattr(parent, field)
+        old = held if place is None else held[place]
+        for new in changed(old):
+            ast.copy_location(new, old)
+            names = function, ast.unparse(old), ast.unparse(new)
+            seen[names] += 1
+            mutant = Mutant(module, *names, seen[names], old.lineno)
+            yield mutant, functools.partial(_with, tree, (parent, field, place), old, new)
+
+
+def _with(tree: ast.AST, where: tuple[Any, str, int | None], old: ast.AST, new: ast.AST) -> str:
+    with _WRITING:  # the tree is that of all mutants of its module
+        _put(*where, new)
+        text = ast.unparse(ast.fix_missing_locations(tree))
+        _put(*where, old)
+    return text
+
+
+_WRITING = threading.Lock()
+
+
+def _put(parent: Any, field: str, place: int | None, node: ast.AST) -> None:
+    if place is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[place] = node
+
+
+# ------------------------------------------------------------------------------------------------
+# what happens
+
+
+class Result(NamedTuple):
+    """What became of a mutant: killed by which test, survived, or equivalent with a reason."""
+
+    state: str
+    by: str
+    seconds: float
+
+
+def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float) -> Result:
+    """Run the tests of its module on the copy of the tree in this folder, and put the module back."""
+    path = folder / "implicitref" / f"{mutant.module}.py"
+    original, began = path.read_text(encoding="utf-8"), time.perf_counter()
+    path.write_text(text(), encoding="utf-8")
+    try:
+        code, out = tested(folder, mutant.module, limit)
+    finally:
+        path.write_text(original, encoding="utf-8")
+    seconds = round(time.perf_counter() - began, 1)
+    if code not in (None, 0, 1, 2, 4):  # 2, 4: the tests could not even be imported
+        raise RuntimeError(f"pytest ended with {code} on {mutant.key}:\n{out[-2000:]}")
+    failed = [line.split(" - ")[0] for line in out.splitlines() if line.startswith(("FAILED", "ERROR "))]
+    by = "time limit" if code is None else (failed or ["import"])[0]
+    return Result(SURVIVED, "", seconds) if code == 0 else Result(KILLED, by, seconds)
+
+
+def tested(folder: Path, module: str, limit: float) -> tuple[int | None, str]:
+    """Exit status (None: out of time) and output of the tests of a module."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=no"]
+    command += ["-rfE", "-o", "addopts=--import-mode=importlib --doctest-modules", "--hypothesis-seed=0"]
+    command += ["-k", "not [torch and not -torch and not [jax and not -jax"]  # NumPy and the strict arrays decide
+    command += [f"implicitref/{module}.py", *dict.fromkeys(TESTS[module])]
+    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {**os.environ, **threads, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return run.returncode, run.stdout
+
+
+def copied(root: Path, folder: Path) -> Path:
+    """A copy of the tree that mutants may write to."""
+    for name in COPIED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(root / name, folder / name)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------
+# many of them
+
+
+def equivalents() -> dict[str, str]:
+    """Key of every mutant known to change nothing, and the reason."""
+    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("mutant", [])
+    return {f"{e['module']}:{e['function']}: {e['mutation']} ({e.get('number', 1)})": e["reason"] for e in entries}
+
+
+def chosen(root: Path, modules: list[str], sample: int | None, seed: int) -> list[tuple[Mutant, Callable[[], str]]]:
+    """All mutants of these modules, or a random sample of them."""
+    found = [pair for module in modules for pair in mutants(root, module)]
+    return found if sample is None or sample >= len(found) else random.Random(seed).sample(found, sample)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Try the mutants that are not in the file of results yet, and say how many are killed."""
+    wanted = chosen(options.root, options.module or list(TESTS), options.sample, options.seed)
+    results: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    reasons = equivalents()
+    left = [pair for pair in wanted if pair[0].key not in results and pair[0].key not in reasons]
+    folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
+        for i in range(options.jobs):
+            folders.put(copied(options.root, Path(place, str(i)).resolve()))
+
+        def one(mutant: Mutant, text: Callable[[], str]) -> Result:
+            folder = folders.get()
+            try:
+                return fate(folder, mutant, text, options.limit)
+            finally:
+                folders.put(folder)
+
+        if left:
+            sound(folders, {mutant.module for mutant, _ in left}, options)
+        futures = {pool.submit(one, *pair): pair[0] for pair in left}
+        for done, future in enumerate(as_completed(futures), 1):
+            mutant, result = futures[future], future.result()
+            results[mutant.key] = {**mutant._asdict(), **result._asdict()}
+            options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            print(f"[{done}/{len(left)}] {result.state} {result.by} {result.seconds} s  {mutant.key}", flush=True)
+    return conclusion([mutant for mutant, _ in wanted], results, reasons)
+
+
+def sound(folders: queue.SimpleQueue[Path], modules: set[str], options: argparse.Namespace) -> None:
+    """Without a mutant all tests pass, or killing says nothing."""
+    folder = folders.get()
+    for module in sorted(modules) if options.check else ():
+        code, out = tested(folder, module, options.limit)
+        if code != 0:
+            raise SystemExit(f"the tests of {module} fail without a mutant:\n{out[-2000:]}")
+    folders.put(folder)
+
+
+def conclusion(wanted: list[Mutant], results: dict[str, Any], reasons: dict[str, str]) -> int:
+    """The counts, and 1 where a mutant survived that is not known to be equivalent."""
+    states = [IDENTICAL if m.key in reasons else results[m.key]["state"] for m in wanted]
+    count = collections.Counter(states)
+    for mutant, state in zip(wanted, states, strict=True):
+        if state == SURVIVED:
+            print(f"survived: implicitref/{mutant.module}.py:{mutant.line} {mutant.key}")
+    rate = count[KILLED] / max(1, len(wanted) - count[IDENTICAL])
+    print(f"{len(wanted)} mutants: {count[KILLED]} killed, {count[IDENTICAL]} equivalent, {count[SURVIVED]} survived")
+    print(f"killed of those that are not equivalent: {rate:.1%}")
+    return int(count[SURVIVED] > 0)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--module", action="append", choices=TESTS, metavar="M", help="such as operators/conv; repeatable"
+    )
+    parser.add_argument("--sample", type=int, metavar="N", help="so many at random; all without it")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="mutants at a time (default 1)")
+    parser.add_argument("--limit", type=float, default=600, metavar="S", help="seconds for one mutant (default 600)")
+    parser.add_argument("--check", action="store_true", help="first run all tests without a mutant")
+    parser.add_argument("--out", type=Path, default=Path("mutants.json"), help="results, read and continued")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
+    parser.add_argument("--list", action="store_true", help="only count the mutants of every module")
+    options = parser.parse_args()
+    if options.list:
+        for module in options.module or TESTS:
+            print(f"{module:24}{sum(1 for _ in mutants(options.root, module)):6}")
+        return 0
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
