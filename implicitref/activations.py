@@ -585,7 +585,7 @@ def _tiers(shapes: Any) -> tuple[tuple[int, int, int], ...]:
     except (TypeError, ValueError):
         found = ()
     if not found:
-        raise HypothesisError(f"shapes must hold (channels, height, width), integers >= 1, for every tier; got {shapes!r}.")
+        raise HypothesisError(f"shapes must hold (channels, height, width), integers >= 1, a tier; got {shapes!r}.")
     return found
 
 

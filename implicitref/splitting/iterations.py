@@ -61,7 +61,7 @@ def picard(inclusion: Inclusion, z: Array) -> Iterator[State]:
 def _start(name: str, inclusion: Inclusion, u: Array) -> Array:
     u = checked(name, u)
     if tuple(u.shape) != tuple(inclusion.b.shape):
-        raise ShapeError(f"{name} must have the shape of the inclusion, {tuple(inclusion.b.shape)}; got {tuple(u.shape)}.")
+        raise ShapeError(f"{name} must have the shape of its b, {tuple(inclusion.b.shape)}; got {tuple(u.shape)}.")
     return u
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..arrays import LARGE, Array, count, eps, largest, namespace, norm, one_of, positive, quiet, total_norm
 from ..errors import ConvergenceError
