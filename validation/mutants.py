@@ -32,6 +32,14 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("implicitref", "validation", "tests", "pyproject.toml", "README.md")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+PROFILE = """
+import hypothesis
+hypothesis.settings.register_profile(
+    "unshrunk", max_examples=20, deadline=None, database=None, derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+"""  # a failure is enough, the smallest example of it takes minutes
 KILLED, SURVIVED, IDENTICAL = "killed", "survived", "equivalent"
 
 _SOLVING = ("tests/test_mon.py", "tests/splitting", "tests/test_mon_conv.py")
@@ -203,11 +211,11 @@ def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float) ->
     """Run the tests of its module on the copy of the tree in this folder, and put the module back."""
     path = folder / "implicitref" / f"{mutant.module}.py"
     original, began = path.read_text(encoding="utf-8"), time.perf_counter()
-    path.write_text(text(), encoding="utf-8")
+    _write(path, text())
     try:
         code, out = tested(folder, mutant.module, limit)
     finally:
-        path.write_text(original, encoding="utf-8")
+        _write(path, original)
     seconds = round(time.perf_counter() - began, 1)
     if code not in (None, 0, 1, 2, 4):  # 2, 4: the tests could not even be imported
         raise RuntimeError(f"pytest ended with {code} on {mutant.key}:\n{out[-2000:]}")
@@ -216,14 +224,36 @@ def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float) ->
     return Result(SURVIVED, "", seconds) if code == 0 else Result(KILLED, by, seconds)
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):  # of a text as long, written in the same second
+        compiled.unlink()
+
+
 def tested(folder: Path, module: str, limit: float) -> tuple[int | None, str]:
-    """Exit status (None: out of time) and output of the tests of a module."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=no"]
-    command += ["-rfE", "-o", "addopts=--import-mode=importlib --doctest-modules", "--hypothesis-seed=0"]
-    command += ["-k", "not [torch and not -torch and not [jax and not -jax"]  # NumPy and the strict arrays decide
-    command += [f"implicitref/{module}.py", *dict.fromkeys(TESTS[module])]
-    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {**os.environ, **threads, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    """Exit status (None: out of time) and output of the tests of a module: the first file, then the others."""
+    first, *others = dict.fromkeys(TESTS[module])
+    code, out = _tested(folder, [f"implicitref/{module}.py", first], limit)
+    return _tested(folder, others, limit) if code == 0 and others else (code, out)
+
+
+def _tested(folder: Path, paths: list[str], limit: float) -> tuple[int | None, str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "unshrunk",
+        "--tb=no",
+        "-rfE",
+    ]
+    command += ["-o", "addopts=--import-mode=importlib --doctest-modules"]
+    command += ["-k", "not [torch and not -torch and not [jax and not -jax", *paths]  # NumPy and strict arrays decide
+    environment = {**os.environ, **THREADS, "PYTHONPATH": str(folder), "HYPOTHESIS_PROFILE": "unshrunk"}
     try:
         run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -238,6 +268,7 @@ def copied(root: Path, folder: Path) -> Path:
             shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(root / name, folder / name)
+    (folder / "unshrunk.py").write_text(PROFILE, encoding="utf-8")
     return folder
 
 
