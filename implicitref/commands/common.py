@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
+import os
 import sys
+from pathlib import Path
 from typing import Any
+
+from ..archives import write_atomically
 
 __all__ = [
     "FAILED", "INPUT_ERRORS", "INTERRUPTED", "OK", "RAW", "UNFINISHED", "USAGE",
-    "complain", "count", "counts", "nonnegative", "number", "on_device", "positive", "seeded",
+    "complain", "count", "counts", "nonnegative", "number", "on_device", "positive", "processors", "seeded",
+    "write_json",
 ]  # fmt: skip
 
 OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -63,6 +69,20 @@ def complain(message: object, status: int) -> int:
     """Say it on the error stream; the status, to be returned."""
     print(f"implicitref: {message}", file=sys.stderr)
     return status
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_json(path: Path, document: dict[str, Any]) -> int:
+    """Write it in one instant; the status, FAILED with a complaint where the disk refuses."""
+    try:
+        write_atomically(path, lambda file: file.write(json.dumps(document, indent=1).encode()))
+    except OSError as error:
+        return complain(error, FAILED)
+    return OK
 
 
 def on_device(device: str, network: Any) -> Any:
