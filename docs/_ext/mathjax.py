@@ -27,8 +27,8 @@ def _from_npm() -> bytes:
             subprocess.run(["npm", "pack", "--silent", f"mathjax@{VERSION}"], cwd=work, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise RuntimeError(
-                f"the documentation needs tex-svg.js of MathJax {VERSION}, and `npm pack mathjax@{VERSION}` failed: {error}. "
-                "Install npm, or put the file into docs/_build/static/mathjax/."
+                f"the documentation needs tex-svg.js of MathJax {VERSION}, and `npm pack mathjax@{VERSION}` failed: "
+                f"{error}. Install npm, or put the file into docs/_build/static/mathjax/."
             ) from error
         with tarfile.open(next(Path(work).glob("*.tgz"))) as archive:
             member = archive.extractfile(FILE)

@@ -1,7 +1,7 @@
 """The pages that come from the register of claims and from the last `implicitref verify`.
 
-In a Markdown page a line `% claims: MON` stands for every statement of that paper, in the paper's order, and `% evidence`
-for the table of all measurements; [MON-Thm1] in running text becomes a link to the statement.
+In a Markdown page a line `% claims: MON` stands for every statement of that paper, in the paper's order, and
+`% evidence` for the table of all measurements; [MON-Thm1] in running text becomes a link to the statement.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ PAPERS = ("MON", "FPN", "JFB", "GREEDY", "NEW")
 ID = r"(?:MON|GREEDY|FPN|JFB|NEW)-[A-Za-z0-9.-]*[A-Za-z0-9]"
 COLOURS = {"holds": "success", "corrected": "warning", "false": "danger", "definition": "secondary"}
 APPENDIX = 100
-# which section the numbered equations, theorems and assumptions of FPN and JFB stand in, where a source does not say it:
-# (first equation, section)
+# the section in which the numbered equations of FPN and JFB stand: (first equation, section)
 SECTIONS = {
     "JFB": ((1, "1"), (6, "2"), (11, "3")),
     "FPN": ((1, "1"), (3, "2"), (8, "3"), (19, "A")),
@@ -225,8 +224,8 @@ def _evidence(claim: Claim) -> Iterator[str]:
     if outcome is None:
         yield "**Evidence.** Not in the last verification.\n"
         return
-    verdicts = outcome["verdicts"]
-    yield f"**Evidence.** {prose(outcome['state'])}{': ' + prose(outcome['message']) if outcome.get('message') else ''}\n"
+    verdicts, message = outcome["verdicts"], outcome.get("message", "")
+    yield f"**Evidence.** {prose(outcome['state'] + (': ' + message if message else ''))}\n"
     if verdicts:
         yield from (":::{rst-class} claim", ":::", "")
         yield "| what is measured | measured | | predicted | trials | verdict |"
@@ -276,7 +275,8 @@ def evidence() -> Iterator[str]:
     states: dict[str, int] = {}
     for outcome in outcomes().values():
         states[outcome["state"]] = states.get(outcome["state"], 0) + 1
-    yield f"**{', '.join(f'{count} {state}' for state, count in states.items())}** (seed {report()['seed']}; {prose(made)}).\n"
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    yield f"**{counted}** (seed {report()['seed']}; {prose(made)}).\n"
     yield "| claim | what is measured | measured | | predicted | trials | verdict |"
     yield "|---|---|---|---|---|---|---|"
     for outcome in outcomes().values():

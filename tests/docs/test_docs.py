@@ -1,4 +1,4 @@
-"""What makes the documentation: every public name, every claim, every erratum is on a page, and broken links are seen."""
+"""What makes the documentation: every public name, claim and erratum is on a page, and broken links are seen."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_every_erratum_is_there_once_cites_a_claim_and_asserts_what_it_shows():
     for number, text in errata().items():
         assert text.startswith(f"### {number.upper()}: ")
         assert set(re.findall(rf"\[({register.ID})\]", text)) & set(claims.load()), number
-        prose, code = text.split("```{code-cell} python\n")
+        _prose, code = text.split("```{code-cell} python\n")
         assert "assert " in code, number
         assert len(code.split("```")[0].strip().splitlines()) <= 6, number
 
