@@ -58,7 +58,8 @@ _INSTALL = {"cupy": "cupy-cuda12x", "torch": "torch", "jax": "jax"}
 def missing(name: str) -> str:
     """Why this library cannot be used and what to install, or nothing."""
     try:
-        name == "numpy" or _MOVES[name]()
+        if name != "numpy":
+            _MOVES[name]()
     except ImportError as error:
         return f"--backend {name} cannot be used: {error}. Install it with: pip install {_INSTALL[name]}"
     return ""
@@ -189,9 +190,12 @@ def _has_package(value: Any) -> bool:
 
 
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
-    """`function` of every entry of a container; any other value as it is."""
+    """`function` of every entry of a container; any other value, and a container that stays the same, as it is."""
     if isinstance(value, dict):
         return {key: function(entry) for key, entry in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(function, value))
-    return type(value)(map(function, value)) if type(value) in (tuple, list) else value
+    if not isinstance(value, tuple | list):
+        return value
+    entries = [function(entry) for entry in value]
+    if all(new is old for new, old in zip(entries, value, strict=True)):
+        return value
+    return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)

@@ -89,10 +89,15 @@ def _ratios(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
     for layer in layers(seed, trials):
         T, w = layer.T, _away(layer)
         y = layer.x + np.random.default_rng([layer.seed, 22]).normal(size=w.shape)
-        measured = theory.measured_ratio(T, layer.x, layer.z, w) / (T.gamma + 1e-14)
+        measured = _over(theory.measured_ratio(T, layer.x, layer.z, w), T.gamma, layer.z - w)
         moved = np.hypot(_length(layer.z - w), _length(layer.x - y))
         both = np.linalg.norm(np.hstack([T.W, T.U]), 2) * moved
         yield (measured, _length(T(layer.z, layer.x) - T(w, y)) / both), str(layer)
+
+
+def _over(ratio: np.ndarray, gamma: float, apart: np.ndarray) -> np.ndarray:
+    # rounding of T, 1e-15 or so, counts for more the closer the two points are
+    return ratio / (gamma + 1e-14 + 4e-15 / _length(apart))
 
 
 def _norms(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
@@ -300,7 +305,7 @@ def _mon_steps(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
         forward, splitting = fp.ForwardBackward(p.W, p.activation), fp.PeacemanRachford(p.W, p.activation)
         pairs = (forward, p.z), (splitting, p.auxiliary(splitting.alpha))  # type: ignore[arg-type]
         fixed = [_length(T(at, p.b) - at) / (1 + _length(at)) for T, at in pairs]
-        ratios = [theory.measured_ratio(T, p.b, u, w) / (T.gamma + 1e-14) for T, _ in pairs]
+        ratios = [_over(theory.measured_ratio(T, p.b, u, w), T.gamma, u - w) for T, _ in pairs]
         yield (np.concatenate(fixed), np.concatenate(ratios)), str(p)
 
 
