@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import time
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__, activations, datasets
-from ..archives import check_settings, unwritable, write_atomically
+from ..archives import check_settings, unwritable
 from ..errors import ConvergenceError, HypothesisError
 from ..networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
 from ..training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
@@ -37,7 +36,9 @@ from .common import (
     number,
     on_device,
     positive,
+    processors,
     seeded,
+    write_json,
 )  # fmt: skip
 
 __all__ = ["add"]
@@ -189,12 +190,8 @@ def _threads(arguments: argparse.Namespace) -> _Threads:
     given = [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
     if arguments.model == JFB or (arguments.model == "mon-fc" and given):
         return _Threads(1, nullcontext())
-    workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else _processors()
+    workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else processors()
     return _Threads(workers, threadpool_limits(limits=1, user_api="blas"))
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, State, dict[str, Any]]:
@@ -318,10 +315,7 @@ def _finish(arguments: argparse.Namespace, state: State, config: dict[str, Any],
             "seconds": seconds,
             "history": [record._asdict() for record in state.history],
         }
-        try:
-            write_atomically(arguments.json, lambda file: file.write(json.dumps(report, indent=1).encode()))
-        except OSError as error:
-            return complain(error, FAILED)
+        return write_json(arguments.json, report)
     return OK
 
 
