@@ -32,9 +32,9 @@ class ImplicitClassifier(CertifiedClassifier, Trained):
         n, the number of states.
     activation : str or Activation
     radius : float, in (0, 1)
-    max_iter, batch_size, learning_rate, weight_decay, early_stopping, validation_fraction, n_iter_no_change, \
-warm_start, random_state
-        As in `MONClassifier`.
+    max_iter, batch_size, learning_rate, weight_decay
+        As in `MONClassifier`, as the next five.
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state
     tol : float
         Certified error of every entry of the states in training.
 

@@ -36,9 +36,9 @@ class JFBClassifier(CertifiedClassifier, Trained):
         For "conv"; a grey square by default.
     gamma : float, in (0, 1)
     rule : {"jfb", "neumann:k", "implicit"}
-    max_iter, batch_size, learning_rate, weight_decay, early_stopping, validation_fraction, n_iter_no_change, \
-warm_start, random_state
-        As in `MONClassifier`.
+    max_iter, batch_size, learning_rate, weight_decay
+        As in `MONClassifier`, as the next five.
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state
     tol : float
         In training: ``||T(z) - z||_2 <= tol sqrt(batch)``.
 

@@ -170,9 +170,9 @@ class MONRegressor(Regressor, _Mon):
 
     Parameters
     ----------
-    operator, hidden, image_shape, activation, m, method, rule, max_iter, batch_size, learning_rate, weight_decay, tol,
+    operator, hidden, image_shape, activation, m, method, rule, max_iter, batch_size, learning_rate, weight_decay, tol
+        As in `MONClassifier`, as the rest.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state
-        As in `MONClassifier`.
 
     Examples
     --------
