@@ -139,7 +139,7 @@ def test_every_display_follows_the_convention(index, tmp_path):
     assert (display.ax_, display.figure_) == (ax, ax.figure)
     assert display.plot() is display
     assert display.ax_ is not ax
-    display.figure_.savefig(tmp_path / "figure.png")
+    display.figure_.savefig(tmp_path / "figure.png", dpi=20)
     if not isinstance(display, Display):
         assert display.ax_.get_xlabel()
         assert display.ax_.get_ylabel() or display.ax_.get_yticklabels() or isinstance(display, P.EquilibriumDisplay)

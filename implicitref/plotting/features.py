@@ -62,7 +62,9 @@ class EquilibriumDisplay:
     def plot(self, ax: Any = None) -> EquilibriumDisplay:
         """Draw on matplotlib axes, on a new figure by default."""
         image = self.mosaic()
-        self.ax_ = new_axes(ax, (6.4, 0.9 + 6.0 * min(1.5, image.shape[0] / image.shape[1])))
+        rows, columns = image.shape
+        width = min(6.4, 1.8 + 0.15 * columns)  # a pixel need not be larger than that
+        self.ax_ = new_axes(ax, (width, 0.6 + (width - 1) * min(1.5, rows / columns)))
         self.figure_ = self.ax_.figure
         drawn = self.ax_.imshow(image, cmap="gray", interpolation="nearest")
         self.ax_.set_facecolor("#c7d6e4")  # between the maps, no grey
