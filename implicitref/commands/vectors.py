@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import FAILED, INPUT_ERRORS, OK, RAW, USAGE, complain
+from ..archives import unwritable
+from .common import FAILED, INPUT_ERRORS, OK, RAW, USAGE, complain, write_json
 
 __all__ = ["add"]
 
@@ -29,6 +30,8 @@ def add(commands: Any) -> None:
     ):
         action = actions.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
         action.add_argument("folder", metavar="DIR", type=Path)
+        if name == "verify":
+            action.add_argument("--json", metavar="F", type=Path, help="write the cases that do not hold as JSON")
         action.set_defaults(run=run)
 
 
@@ -47,6 +50,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ..crosscheck import vectors
 
     try:
+        if complaint := unwritable(arguments.json) if arguments.json else "":
+            raise ValueError(complaint)
         outcomes = list(vectors.verify(arguments.folder))
     except INPUT_ERRORS as error:
         return complain(error, USAGE)
@@ -54,4 +59,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     for name, complaint in wrong:
         print(f"{name}: {complaint}")
     print(f"{len(outcomes) - len(wrong)} of {len(outcomes)} cases hold")
+    if arguments.json:
+        document = {"schema": "implicitref-vectors-report", "version": 1, "cases": len(outcomes), "wrong": dict(wrong)}
+        if write_json(arguments.json, document) != OK:
+            return FAILED
     return FAILED if wrong else OK
