@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import linecache
 import math
 import signal
@@ -681,17 +682,17 @@ class Counts(NamedTuple):
 
 
 @contextmanager
-def _limited(seconds: int) -> Iterator[None]:
+def _limited(seconds: float) -> Iterator[None]:
     def ring(*_: Any) -> None:
         raise Fault(f"no end after {seconds} s")
 
-    old = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    old = signal.signal(signal.SIGPROF, ring)  # seconds of computing, whatever else the machine does
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 def attempt(call: Callable[[Draw], Any], d: Draw) -> str:
@@ -741,8 +742,8 @@ def _fuzz(name: str, calls: int, seed: int, ends: collections.Counter[str]) -> N
     probe()
 
 
-def run(calls: int, seed: int, only: tuple[str, ...] = ()) -> Counts:
-    """That many calls, shared out among the targets."""
+def run(calls: int, seed: int, only: tuple[str, ...] = (), shown: Callable[[str], Any] | None = None) -> Counts:
+    """That many calls, shared out among the targets; `shown` gets a line when one is done."""
     chosen = only or tuple(TARGETS)
     found = Counts({name: collections.Counter() for name in chosen}, [])
     for name in chosen:
@@ -752,6 +753,8 @@ def run(calls: int, seed: int, only: tuple[str, ...] = ()) -> Counts:
             found.faults.append(f"{name}: {fault}")
         except Exception as error:  # of Hypothesis itself, such as one about a flaky call
             found.faults.append(f"{name}: {type(error).__name__}: {error}")
+        if shown:
+            shown(f"{name:22}" + ", ".join(f"{end} {number}" for end, number in sorted(found.ends[name].items())))
     return found
 
 
@@ -762,9 +765,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=(), choices=sorted(TARGETS))
     arguments = parser.parse_args()
-    found = run(arguments.calls, arguments.seed, tuple(arguments.only))
-    for name, ends in found.ends.items():
-        print(f"{name:22}", ", ".join(f"{end} {number}" for end, number in sorted(ends.items())))
+    shown = functools.partial(print, flush=True)
+    found = run(arguments.calls, arguments.seed, tuple(arguments.only), shown)
     print("all", dict(found.total), f"faults {len(found.faults)}")
     for fault in found.faults:
         print("FAULT", fault)
