@@ -66,6 +66,16 @@ def test_coupling_never_raises_the_loss(loss):
     np.testing.assert_array_equal(non_strict.coupled(strict, x, one_hot, loss, np.random.default_rng(5)).A, model.A)
 
 
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 1 + non_strict.DRAWS)])
+def test_couplings_are_searched_from_zero_and_from_drawn_ones(n, count, monkeypatch):
+    strict, starts = next(seq.greedy(X, Y, (n,), random_state=0)), []
+    monkeypatch.setattr(non_strict, "searched", lambda rows, *rest: starts.append(rows.T) or rows)
+    non_strict.coupled(strict, X, Y, "squared", np.random.default_rng(0))
+    assert len(starts) == len({T.tobytes() for T in starts}) == count
+    assert not starts[0].any()
+    assert all((np.triu(T, 1) == T).all() for T in starts)
+
+
 @pytest.mark.claim("GREEDY-Eq13")
 @pytest.mark.parametrize("loss", ["squared", "cross-entropy"])
 def test_gradient_against_differences(loss):
