@@ -124,7 +124,8 @@ def documented() -> MappingProxyType[str, Entry]:
 
 
 CODE = re.compile(r"(``.+?``|`[^`]+`_?_?)")
-CITATION = re.compile(r"\[((?:MON|GREEDY|FPN|JFB|NEW)-[A-Za-z0-9.-]*[A-Za-z0-9])\]")
+ID = r"(?:MON|GREEDY|FPN|JFB|NEW)-[A-Za-z0-9.-]*[A-Za-z0-9]"
+CITATION = re.compile(rf"\[({ID}(?:, {ID})*)\]")
 
 
 def readable(lines: list[str]) -> list[str]:
@@ -151,8 +152,8 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _cited(match: re.Match[str]) -> str:
-    known = match[1] in claims.load()
-    return f":ref:`[{match[1]}] <{match[1].lower()}>`" if known else f"[{match[1]}]"
+    known = (f":ref:`{i} <{i.lower()}>`" if i in claims.load() else i for i in match[1].split(", "))
+    return f"[{', '.join(known)}]"
 
 
 def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 import api
+from api import ID
 
 from implicitref import claims
 from implicitref.claims import Claim
@@ -25,7 +26,6 @@ from implicitref.claims import Claim
 HERE = Path(__file__).resolve().parents[1]
 REPORT = HERE / "_build" / "report.json"
 PAPERS = ("MON", "FPN", "JFB", "GREEDY", "NEW")
-ID = r"(?:MON|GREEDY|FPN|JFB|NEW)-[A-Za-z0-9.-]*[A-Za-z0-9]"
 COLOURS = {"holds": "success", "corrected": "warning", "false": "danger", "definition": "secondary"}
 APPENDIX = 100
 # the section in which the numbered equations of FPN and JFB stand: (first equation, section)
@@ -293,12 +293,15 @@ def prose(text: str) -> str:
 def cited(text: str) -> str:
     """[ID] in running text, outside code, becomes a link."""
     parts = re.split(r"(^(?:```|:::\{code).*?^(?:```|:::)\s*$|`[^`\n]+`)", text, flags=re.M | re.S)
-    parts[::2] = [re.sub(rf"(?<!\\)\[({ID})\](?![(\[:])", _link, part) for part in parts[::2]]
+    parts[::2] = [re.sub(rf"(?<!\\)\[({ID}(?:, {ID})*)\](?![(\[:])", _link, part) for part in parts[::2]]
     return "".join(parts)
 
 
 def _link(match: re.Match[str]) -> str:
-    return f"{{ref}}`{match[1]} <{anchor(match[1])}>`" if match[1] in claims.load() else match[0]
+    identifiers = match[1].split(", ")
+    if not set(identifiers) <= set(claims.load()):
+        return match[0]
+    return ", ".join(f"{{ref}}`{i} <{anchor(i)}>`" for i in identifiers)
 
 
 def expanded(text: str) -> str:

@@ -51,7 +51,7 @@ def test_a_name_that_is_left_out_is_noticed():
 def test_signs_of_formulas_in_docstrings_are_letters_and_ids_are_links():
     text = ["``z*`` has |z*| <= ||b||/m, u*_d, *any* [MON-Thm1] [MON-Nope]", ">>> 2 * x_", "", "coef_ of z_half"]
     assert api.readable(text) == [
-        r"``z*`` has \|z*| <= \|\|b||/m, u*_d, \*any* :ref:`[MON-Thm1] <mon-thm1>` [MON-Nope]",
+        r"``z*`` has \|z*| <= \|\|b||/m, u*_d, \*any* [:ref:`MON-Thm1 <mon-thm1>`] [MON-Nope]",
         ">>> 2 * x_",
         "",
         r"coef\_ of z_half",
@@ -99,8 +99,10 @@ def test_statements_come_in_the_order_of_the_paper(pages, paper, order):
 
 
 def test_ids_in_running_text_become_links_but_not_in_code():
-    text = "See [MON-Thm1], `[MON-Thm1]` and [MON-Nope].\n```python\nx  # [MON-Thm1]\n```\n[MON-Thm1](other)\n"
-    assert register.cited(text) == text.replace("See [MON-Thm1]", "See {ref}`MON-Thm1 <mon-thm1>`")
+    text = "See [MON-Thm1, MON-Eq3], `[MON-Thm1]` and [MON-Nope].\n```python\nx  # [MON-Thm1]\n```\n[MON-Thm1](other)\n"
+    assert register.cited(text) == text.replace(
+        "[MON-Thm1, MON-Eq3]", "{ref}`MON-Thm1 <mon-thm1>`, {ref}`MON-Eq3 <mon-eq3>`"
+    )
 
 
 # ------------------------------------------------------------------------------------------------
