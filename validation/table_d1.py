@@ -45,6 +45,24 @@ def _arrays(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def networks() -> list[tuple[str, int, int, int]]:
+    """Name, arrays counted, formula, printed: the seven networks, and the one of 54 channels that is printed."""
+    rng = np.random.default_rng(0)  # which entries they have does not matter
+    found = [("dense, n = 87, on 28 x 28", mon_fc(rng, 784), predict_dense(87, 784), 84_313)]
+    for n, image, count in ((PRINTED_CHANNELS, GREY, 84_460), *SINGLE):
+        found.append(
+            (f"single convolution {n} on {_size(image)}", mon_conv(rng, image, n), predict_single(n, image), count)
+        )
+    for tiers, image, count in TIERS:
+        network = mon_multitier(rng, image, tiers)
+        found.append((f"tiers {tiers} on {_size(image)}", network, predict_tiers(tiers, image), count))
+    return [(name, measure(network), formula, printed) for name, network, formula, printed in found]
+
+
+def _size(image: tuple[int, int, int]) -> str:
+    return f"{image[1]} x {image[2]}"
+
+
 def counts(seed: int, size: float) -> list[Verdict]:
     """All seven counts; the single convolution on MNIST has 56 channels where 54 are printed."""
     claim, rng = "MON-TabD1", np.random.default_rng(seed)
@@ -71,10 +89,10 @@ def counts(seed: int, size: float) -> list[Verdict]:
 def _both(claim: str, kind: str, rows: Any, build: Any, predict: Any, rng: np.random.Generator) -> list[Verdict]:
     found = []
     for channels, image, count in rows:
-        text = f"{kind} {channels} on {image[1]} x {image[2]}"
+        text = f"{kind} {channels} on {_size(image)}"
         found.append(compare(claim, f"{text}: arrays counted", measure(build(rng, image, channels)), "==", count))
         found.append(compare(claim, f"{text}: formula", predict(channels, image), "==", count))
     return found
 
 
-__all__ = ["counts"]
+__all__ = ["counts", "networks"]

@@ -12,13 +12,12 @@ from .common import RAW
 __all__ = ["add"]
 
 REPRODUCE_EXAMPLES = (
-    "examples:\n  implicitref reproduce sequential-table-1 --json table-1.json\n"
-    "  implicitref reproduce sequential-table-2\n"
+    "examples:\n  implicitref reproduce --list\n"
+    "  implicitref reproduce mon-figure-3 --out figures\n"
+    "  implicitref reproduce mon-figure-2 --data mnist.npz --out figures\n"
+    "  implicitref reproduce sequential-table-1 --json table-1.json\n"
     "  implicitref reproduce sequential-table-3 --data mnist.npz --checkpoint blocks.npz\n"
-    "  implicitref reproduce sequential-table-3 --data mnist.npz --checkpoint blocks.npz --resume\n"
-    "  implicitref reproduce sequential-table-3 --data fashion-mnist\n"
-    "  implicitref reproduce sequential-figure-3 --out figures\n"
-    "  implicitref reproduce sequential-figure-4 --out figures\n\n"
+    "  implicitref reproduce sequential-table-3 --data mnist.npz --checkpoint blocks.npz --resume\n\n"
     "exit status: 0 it shows what it is to show, 1 it does not or failed, 2 usage"
 )
 
@@ -28,17 +27,19 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "reproduce",
         help="make a table or figure of the papers anew",
-        description="Make a table or figure of the papers anew on this machine, beside what is printed.",
+        description="Make a table or figure of the papers anew, beside what is printed: a table, and CSV, PNG and SVG.",
         epilog=REPRODUCE_EXAMPLES,
         formatter_class=RAW,
     )
     add = parser.add_argument
-    add("experiment", metavar="NAME", help="such as sequential-table-1; an unknown name lists all")
+    add("experiment", metavar="NAME", nargs="?", help="such as mon-figure-3")
+    add("--list", action="store_true", help="say what there is, and how long it takes")
     add("--seed", type=int, default=0, metavar="N", help="default 0")
-    add("--data", help="sequential-table-3: mnist (default), fashion-mnist, an npz file or a folder of IDX files")
+    add("--data", help="mon-figure-*: digits (default); sequential-table-3: mnist (default); both also take "
+        "fashion-mnist, an npz file or a folder of IDX files")  # fmt: skip
     add("--checkpoint", type=Path, metavar="F", help="sequential-table-3: save the sequential model after every block")
     add("--resume", action="store_true", help="go on from --checkpoint")
-    add("--out", type=Path, metavar="DIR", help="figures: folder of NAME.png and NAME.svg (default .)")
+    add("--out", type=Path, default=Path(), metavar="DIR", help="folder of NAME.csv, .png and .svg (default .)")
     add("--json", type=Path, metavar="F", help="write everything measured as JSON")
     parser.set_defaults(run=_reproduce)
 

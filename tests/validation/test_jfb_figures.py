@@ -40,9 +40,27 @@ def test_the_weight_stays_a_contraction():
 
 
 @pytest.mark.claim("JFB-Fig5")
-def test_the_figure_names_every_rule(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_the_figure_names_every_rule():
+    figure = pytest.importorskip("matplotlib.figure").Figure(layout="constrained")
     points = [{"seconds": t, "loss": 1 / t, "accuracy": 1 - 1 / t} for t in (1.0, 2.0)]
-    figures.draw(dict.fromkeys(figures.RULES, points), str(tmp_path / "figure.svg"))
-    drawn = (tmp_path / "figure.svg").read_text(encoding="utf-8")
-    assert all(f"<!-- {name} -->" in drawn for name in figures.RULES)
+    figures.draw(figure, dict.fromkeys(figures.RULES, points))
+    for axes in figure.axes:
+        assert [line.get_label() for line in axes.lines] == list(figures.RULES)
+    assert list(figure.axes[0].lines[0].get_ydata()) == [1.0, 0.5]
+
+
+@pytest.mark.claim("JFB-Fig5", "JFB-Fig6")
+@pytest.mark.parametrize(
+    ("seconds", "accuracy", "failing"), [(0.5, 0.96, []), (1.1, 0.96, ["seconds"]), (0.5, 0.92, ["accuracy"])]
+)
+def test_what_the_figures_are_to_show_and_do_not_is_said(seconds, accuracy, failing):
+    def points(pace, share):
+        return [{"epoch": k, "seconds": k * pace, "loss": 1.0, "accuracy": share} for k in (1, 2)]
+
+    found = figures.verdicts("JFB-Fig5", {"jfb": points(seconds, accuracy), "implicit": points(1.0, 0.96)})
+    assert [v.statement.split()[0] for v in found if not v.as_registered] == failing
+
+
+def test_every_epoch_of_every_rule_is_a_line():
+    lines = figures.records({"jfb": [{"epoch": 1, "loss": 2.0}], "implicit": [{"epoch": 1, "loss": 3.0}]})
+    assert lines == [{"rule": "jfb", "epoch": 1, "loss": 2.0}, {"rule": "implicit", "epoch": 1, "loss": 3.0}]

@@ -72,7 +72,12 @@ def test_figure_3_has_a_line_an_alpha_and_no_diverging_values():
     found = [figures.Curve(m, a, 0.5, errors, errors) for m in figures.GENERATORS for a in figures.ALPHAS]
     panels = axes_of(figures.draw_convergence, found)
     assert [line.get_label() for line in panels[1].lines] == [
-        f"alpha = {d}" for d in ["1", "1/4", "1/8", "1/16", "1/32", "1/64"]
+        "1",
+        "1/4",
+        "1/8",
+        "1/16",
+        "1/32",
+        "1/64",
     ]
     assert np.isnan(panels[0].lines[0].get_ydata()[2])
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -198,22 +200,19 @@ def test_each_aim_on_images_that_is_missed_is_said(ours, end, mib, failing):
 
 
 @pytest.mark.claim("GREEDY-Fig3", "GREEDY-Fig4")
-def test_figures_show_data_truth_and_prediction(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_figures_show_data_truth_and_prediction():
     task = datasets.interpolation("nonsmooth", 0)
     found = figures.Curves(task, np.stack([task.y_test[:, 0] + shift for shift in (0.0, 1.0)]))
-    png, svg = figures.draw(found, tmp_path / "figure")
-    assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    drawn = svg.read_text(encoding="utf-8")
-    assert drawn.startswith("<?xml")
-    for label in ("samples of one resampling", "function", "prediction, mean of 2 models"):
-        assert f"<!-- {label} -->" in drawn
-    axes = pytest.importorskip("matplotlib.figure").Figure().add_subplot()
-    figures._draw(axes, found)
-    shown = {line.get_label(): np.asarray(line.get_ydata()).ravel() for line in axes.lines}
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    figures.draw(figure, found)
+    shown = {line.get_label(): np.asarray(line.get_ydata()).ravel() for line in figure.axes[0].lines}
     assert np.array_equal(shown["function"], task.y_test[:, 0])
     assert_close(shown["prediction, mean of 2 models"], task.y_test[:, 0] + 0.5, scale=1.0, tol=1e-15)
     assert np.array_equal(shown["samples of one resampling"], task.y_train[:, 0])
+    lines = figures.records(found)
+    assert [line["function"] for line in lines] == task.y_test[:, 0].tolist()
+    assert all(line["least prediction"] < line["mean prediction"] < line["largest prediction"] for line in lines)
+    assert_close(found.score, 0.5, scale=1.0, tol=1e-12)  # of two models, exact and 1 above
 
 
 @pytest.mark.claim("GREEDY-Fig3")
@@ -223,9 +222,39 @@ def test_curves_are_those_of_the_trained_models():
     assert tables.rmse(found.predictions[0], found.task.y_test[:, 0]) < tables.AIMS["smooth"]
 
 
+@pytest.mark.claim("GREEDY-SecIII-connections")
+def test_the_graph_has_the_connections_of_the_trained_model():
+    display = figures.graph(0)
+    assert len(display.edges) == 4 * 5 // 2 + 4
+    assert {display.kind(edge) for edge in display.edges} == {"input", "blocks", "output"}
+
+
+@pytest.mark.claim("GREEDY-Alg1")
+def test_the_scheme_is_read_off_the_models():
+    found = figures.scheme(0)
+    for stage, number in enumerate(found.numbers, 1):
+        changed = [figures.name(at) for at, when in found.stages.items() if stage in when]
+        assert sorted(changed) == sorted(figures.wanted(stage))
+        assert number == 3 * (3 * (stage - 1) + 2 + stage)  # A, B with inputs augmented by 1, C
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    figures.draw_scheme(figure, found)
+    assert "C1\n1 to 4" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_stage_that_changes_an_older_block_would_be_noticed(monkeypatch):
+    right = figures.trained
+
+    def wrong(seed):
+        *others, last = right(seed)
+        return [*others, dataclasses.replace(last, B=last.B + 1e-9)]
+
+    monkeypatch.setattr(figures, "trained", wrong)
+    assert figures.scheme(0).stages["z1", "x"] == (1, 4)
+
+
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables, "interpolation", lambda task, seed, tell: table())
-    assert run("sequential-table-1", "--json", tmp_path / "r.json") == 0
+    assert run("sequential-table-1", "--out", tmp_path, "--json", tmp_path / "r.json") == 0
     out = capsys.readouterr().out
     assert "mean test RMSE: 0.2 <= 0.21: holds" in out
     assert out.splitlines()[1].split()[:3] == ["model", "weights", "seconds"]
@@ -234,7 +263,7 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert [r["model"] for r in report["rows"]] == list(SMALL)
     assert len(report["verdicts"]) == 7
     monkeypatch.setattr(tables, "interpolation", lambda task, seed, tell: table(**{tables.OURS: (1.0, 0.3)}))
-    assert run("sequential-table-1") == 1
+    assert run("sequential-table-1", "--out", tmp_path) == 1
     assert "0.3 <= 0.21: DOES NOT HOLD" in capsys.readouterr().out
 
 
@@ -243,11 +272,9 @@ def test_the_command_writes_figures(tmp_path, monkeypatch, capsys):
     task = datasets.interpolation("smooth", 0)
     monkeypatch.setattr(figures, "curves", lambda name, seed: figures.Curves(task, task.y_test.T))
     assert run("sequential-figure-3", "--out", tmp_path / "new") == 0
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "sequential-figure-3.png",
-        "sequential-figure-3.svg",
-    ]
-    assert capsys.readouterr().out.count("wrote") == 2
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == [f"sequential-figure-3.{kind}" for kind in ("csv", "png", "svg")]
+    assert capsys.readouterr().out.count("wrote") == 3
 
 
 @pytest.mark.parametrize(
@@ -255,10 +282,10 @@ def test_the_command_writes_figures(tmp_path, monkeypatch, capsys):
     [
         (
             ["sequential-table-9"],
-            "no experiment 'sequential-table-9'; there are sequential-table-1, sequential-table-2",
+            "no experiment 'sequential-table-9'; there are mon-table-d1, mon-figure-2",
         ),
         (["sequential-table-1", "--data", "digits"], "--data means nothing to sequential-table-1"),
-        (["sequential-table-3", "--out", "."], "--out means nothing to sequential-table-3"),
+        ([], "name an experiment"),
         (["sequential-table-3", "--resume"], "--resume needs --checkpoint"),
         (["sequential-table-1", "--seed", "-1"], "--seed must be >= 0"),
         (["sequential-table-3", "--data", "nowhere.npz"], "'nowhere.npz' is none of them"),
@@ -270,7 +297,8 @@ def test_usage_is_explained(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_help_has_examples(capsys):
+def test_help_has_examples_of_what_there_is(capsys):
     assert run("--help") == 0
-    out = capsys.readouterr().out
-    assert all(f"implicitref reproduce {name}" in out for name in reproduce.EXPERIMENTS)
+    named = re.findall(r"implicitref reproduce ([a-z-]\S*)", capsys.readouterr().out)
+    assert "--list" in named
+    assert set(named) <= {"--list", *reproduce.EXPERIMENTS}
