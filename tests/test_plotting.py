@@ -251,3 +251,18 @@ def test_losses_are_those_of_the_history():
     assert losses.tolist() == [model.history[0].before, *(record.loss for record in model.history)]
     assert np.all(np.diff(losses) <= 0)
     np.testing.assert_array_equal(display.ax_.get_lines()[0].get_ydata(), losses)
+
+
+def test_what_holds_nothing_to_draw_is_refused():
+    with pytest.raises(ir.HypothesisError, match="no verdict to draw"):
+        P.ClaimDisplay.from_report({"claims": [{"id": "MON-Eq1", "verdicts": []}]})
+    with pytest.raises(ir.HypothesisError, match="no history"):
+        P.SequentialDisplay.from_model(dense_net(2))
+
+
+def test_errors_that_are_not_finite_are_drawn_as_very_wrong():
+    errors = np.array([np.nan, np.inf, 1e-20])
+    display = P.GradientBlockDisplay(["A", "B", "C"], ["wrong", "wrong", "right"], errors, np.full(3, 1e-6)).plot()
+    widths = sorted(bar.get_width() for bar in display.ax_.patches)
+    assert widths == pytest.approx([1e-17, 1e3, 1e3], rel=1e-12)
+    assert display.ax_.get_xlim()[1] > 1e3

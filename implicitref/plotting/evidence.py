@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..crosscheck import Report
+from ..errors import HypothesisError
 from .style import BLUE, GREY, RED, new_axes
 
 __all__ = ["ClaimDisplay", "GradientBlockDisplay", "Measurement"]
@@ -62,7 +63,13 @@ class ClaimDisplay:
         """From what ``implicitref verify --json`` wrote, or its content; of all claims or of some."""
         found = report if isinstance(report, Mapping) else json.loads(Path(report).read_text(encoding="utf-8"))
         chosen = [claim for claim in found["claims"] if claims is None or claim["id"] in claims]
-        return cls([_row(claim["id"], verdict) for claim in chosen for verdict in claim["verdicts"]])
+        rows = [_row(claim["id"], verdict) for claim in chosen for verdict in claim["verdicts"]]
+        if not rows:
+            raise HypothesisError(
+                f"the report holds no verdict to draw; claims = {claims!r}, its first ids are "
+                f"{[claim['id'] for claim in found['claims'][:3]]}."
+            )
+        return cls(rows)
 
     def plot(self, ax: Any = None) -> ClaimDisplay:
         """Draw on matplotlib axes, on a new figure by default."""
@@ -134,8 +141,9 @@ class GradientBlockDisplay:
     Examples
     --------
     >>> import numpy as np
-    >>> GradientBlockDisplay(["A"], ["wrong"], np.array([0.1]), np.array([1e-6]), "layer").plot().ax_.get_title()
-    'layer'
+    >>> display = GradientBlockDisplay(["A", "B"], ["right", "wrong"], np.array([1e-9, 0.1]), np.array([1e-6, 1e-6]))
+    >>> display.errors <= display.allowed
+    array([ True, False])
     """
 
     names: Sequence[str]
@@ -157,7 +165,7 @@ class GradientBlockDisplay:
         """Draw on matplotlib axes, on a new figure by default."""
         self.ax_ = new_axes(ax, (5.6, 1.2 + 0.45 * len(self.names)))
         self.figure_ = self.ax_.figure
-        places, shown = np.arange(len(self.names)), np.maximum(self.errors, 1e-17)
+        places, shown = np.arange(len(self.names)), self._lengths()
         wrong = np.array([verdict == "wrong" for verdict in self.verdicts], dtype=bool)
         for chosen, colour, hatch, label in (
             (~wrong, BLUE, "", "error"),
@@ -171,7 +179,14 @@ class GradientBlockDisplay:
         )
         names = [f"{name}: {verdict}" for name, verdict in zip(self.names, self.verdicts, strict=True)]
         self.ax_.set_yticks(places, names)
-        self.ax_.set(xscale="log", xlim=(1e-18, 10), xlabel="relative error (no unit)", title=self.title)
+        reach = max([10.0, *(3 * shown)])
+        self.ax_.set(xscale="log", xlim=(1e-18, reach), xlabel="relative error (no unit)", title=self.title)
         self.ax_.invert_yaxis()
-        self.figure_.legend(loc="outside lower center", ncols=3, fontsize=8) if ax is None else self.ax_.legend()
+        if ax is None:  # its figure has room below
+            self.figure_.legend(loc="outside lower center", ncols=3, fontsize=8)
+        else:
+            ax.legend(fontsize=8)
         return self
+
+    def _lengths(self) -> np.ndarray:
+        return np.nan_to_num(np.maximum(self.errors, 1e-17), nan=1e3, posinf=1e3)  # what is not finite is very wrong

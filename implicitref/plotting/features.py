@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_numpy
-from ..errors import ShapeError
+from ..errors import HypothesisError, ShapeError
 from ..sequential import Record
 from ..splitting import Solution
 from .style import GREY, RED, line_style, new_axes
@@ -99,6 +99,8 @@ class SequentialDisplay:
     @classmethod
     def from_model(cls, model: Any) -> SequentialDisplay:
         """Of a model with the history that `sequential.fit` leaves [GREEDY-Alg1]."""
+        if not model.history:
+            raise HypothesisError("this model has no history of training: sequential.fit leaves one [GREEDY-Alg1].")
         return cls(model.history)
 
     def losses(self) -> np.ndarray:

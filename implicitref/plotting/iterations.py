@@ -34,7 +34,8 @@ class ConvergenceDisplay:
     Parameters
     ----------
     curves : dict of str to array (iterations,)
-        Entry k belongs to iteration k + 1.
+        Entry k belongs to iteration k + 1: also residuals of other solvers, such as ``residuals.max(axis=1)`` of
+        `fixed_point.iterate`.
 
     Examples
     --------
