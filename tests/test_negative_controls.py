@@ -727,3 +727,6 @@ def test_there_are_many_bugs_in_many_modules():
     assert set(SEEN) == set(EDITS)
     assert len({bug.__name__ for bug, _, _ in CONTROLS}) >= 100
     assert len({module for module, *_ in EDITS.values()}) >= 20
+    table = (Path(__file__).parents[1] / "docs" / "evidence-mutants.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")}
+    assert {bug.__name__.replace("_", " ") for bug, _, _ in CONTROLS} <= rows
