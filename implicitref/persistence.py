@@ -18,7 +18,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +249,8 @@ def _class(kind: str) -> Any:
 
 
 @functools.cache
-def _kind_of(cls: Any) -> str | None:
-    named = (kind for kind in KINDS if kind.rsplit(".", 1)[1] == cls.__name__)
+def _kind_of(cls: Hashable) -> str | None:
+    named = (kind for kind in KINDS if kind.rsplit(".", 1)[1] == getattr(cls, "__name__", ""))
     return next((kind for kind in named if _class(kind) is cls), None)
 
 

@@ -670,7 +670,7 @@ def _adam(d: Draw) -> bool:
 
 
 class Counts(NamedTuple):
-    """How the calls ended, by target, and the faults found, each with the arguments that Hypothesis shrank it to."""
+    """How the calls ended, by target, and the faults found, each with its arguments."""
 
     ends: dict[str, collections.Counter[str]]
     faults: list[str]
@@ -731,6 +731,7 @@ def _fuzz(name: str, calls: int, seed: int, ends: collections.Counter[str]) -> N
         database=None,
         deadline=None,
         report_multiple_bugs=False,
+        phases=[hypothesis.Phase.generate],  # shrinking takes hundreds of calls, and the arguments are few
         suppress_health_check=list(hypothesis.HealthCheck),
         verbosity=hypothesis.Verbosity.quiet,
     )

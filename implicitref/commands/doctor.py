@@ -43,7 +43,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if complaint := unwritable(arguments.json) if arguments.json else "":
         return complain(complaint, USAGE)
     pools = _pools()
-    report = {
+    report: dict[str, Any] = {
         "implicitref": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -89,7 +89,9 @@ def _answers(network: Any, x: np.ndarray, arguments: argparse.Namespace) -> _Ans
     if isinstance(network, MonNetwork):
         # features are entries of z, or means of some: no longer than z
         weight = np.asarray(network.readout_weight, np.float64)
-        return _Answers(network.readout(z), bound, np.linalg.norm(weight[:, None] - weight, axis=2) * bound[:, None, None])
+        return _Answers(
+            network.readout(z), bound, np.linalg.norm(weight[:, None] - weight, axis=2) * bound[:, None, None]
+        )
     logits = np.asarray(network.S(z))
     return _Answers(logits, bound, np.full((len(x), logits.shape[1], logits.shape[1]), math.nan))
 
@@ -111,7 +113,9 @@ def _report(answers: _Answers, labels: np.ndarray) -> dict[str, Any]:
 
 
 def _say(report: dict[str, Any], arguments: argparse.Namespace, seconds: float) -> int:
-    print(f"{report['network']} on {report['data']}: {100 * report['accuracy']:.2f} % of {report['images']} test images")
+    print(
+        f"{report['network']} on {report['data']}: {100 * report['accuracy']:.2f} % of {report['images']} test images"
+    )
     if report["certain"] is None:
         print("no error is certified: no contraction factor below 1 is proven for this network")
     else:
