@@ -10,9 +10,7 @@ import functools
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +31,7 @@ SECTIONS = {
     "JFB": ((1, "1"), (6, "2"), (11, "3")),
     "FPN": ((1, "1"), (3, "2"), (8, "3"), (19, "A")),
 }
+ALGORITHM = 7  # Algorithm 1, which has no number of the kind, stands beside this equation in both
 
 
 # ------------------------------------------------------------------------------------------------
@@ -55,13 +54,6 @@ def report() -> dict[str, Any]:
 def outcomes() -> MappingProxyType[str, dict[str, Any]]:
     """What the last verification found, by claim."""
     return MappingProxyType({outcome["id"]: outcome for outcome in report()["claims"]})
-
-
-@functools.cache
-def formulas() -> dict[str, dict[str, list[str]]]:
-    """LaTeX of the claims that have it: "formula" what is implemented, "printed" what stands in the paper."""
-    file = resources.files("implicitref.claims").joinpath("formulas.toml")
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 @functools.cache
@@ -89,21 +81,21 @@ def errata() -> dict[str, list[str]]:
 
 
 def anchor(identifier: str) -> str:
-    """The HTML anchor of a claim."""
-    return identifier.lower()
+    """The anchor of a claim on its page."""
+    return claims.anchor(identifier).partition("#")[2]
 
 
 def section(paper: str, claim: Claim) -> str:
     """The section of the paper that a statement stands in: "3.2", "II-A", "A"; empty for our own."""
     own = next((part for part in re.split(r"; (?=[A-Z]{3})", claim.source) if part.startswith(paper)), claim.source)
-    found = re.search(r"(?:sections?|appendix) ([0-9A-Z]+(?:[.-][0-9A-Z]+)*)", own)
-    if found and paper not in SECTIONS:
-        return found[1].replace(".", "-") if paper == "GREEDY" else found[1]
-    numbers = [int(n) for i in claim.ids for n in re.findall(rf"^{paper}-Eq(\d+)$", i)]
-    if paper in SECTIONS and numbers:
-        return [name for first, name in SECTIONS[paper] if first <= min(numbers)][-1]
-    named = re.search(rf"{paper}-(?:Thm|Asm|Rem|Cor|Sec|Lemma)([0-9A-Z])", " ".join(claim.ids))
-    return found[1] if found else named[1] if named else ""
+    said = re.search(r"(?:sections?|appendix) ([0-9A-Z]+(?:[.-][0-9A-Z]+)*)", own)
+    if paper not in SECTIONS:
+        return said[1].replace(".", "-" if paper == "GREEDY" else ".") if said else ""
+    identifiers = " ".join(i for i in claim.ids if i.startswith(paper))
+    named = re.search(r"-(?:Thm|Asm|Rem|Cor|Sec|Lemma)([0-9A-Z])", identifiers)
+    numbers = [int(n) for n in re.findall(r"-Eq(\d+)", identifiers)]
+    counted = [name for first, name in SECTIONS[paper] if first <= min(numbers, default=ALGORITHM)][-1]
+    return named[1] if named else counted if numbers or not said else said[1]
 
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6}
@@ -121,39 +113,29 @@ def place(paper: str, claim: Claim) -> tuple[int, ...]:
 
 def heading(paper: str, claim: Claim) -> str:
     """The heading that a statement stands under: sections are not split further."""
-    name = section(paper, claim).split("-")[0] if paper == "GREEDY" else section(paper, claim)
-    if not name:
-        return _kind(claim)
-    appendix = "appendix" in claim.source if paper == "GREEDY" else name[0].isalpha()
-    return (
-        f"Appendix {name[0]}" if appendix and paper != "GREEDY" else f"{'Appendix' if appendix else 'Section'} {name}"
-    )
+    if paper == "NEW":
+        return next(name for name, pattern in OURS.items() if re.search(pattern, claim.id))
+    name = section(paper, claim)
+    if paper == "GREEDY":
+        return f"{'Appendix' if 'appendix' in claim.source else 'Section'} {name.split('-')[0]}"
+    return f"Appendix {name[0]}" if name[0].isalpha() else f"Section {name}"
 
 
-def _kind(claim: Claim) -> str:
-    """Our own statements, by what they are about."""
-    if "cert" in claim.id:
-        return "Certificates"
-    if re.search(r"rate|alpha$|stopping|sensitivity", claim.id) and "prox" not in claim.id:
-        return "Rates and steps"
-    if re.search(r"descent|jfb|neumann", claim.id):
-        return "When leaving the Jacobian out descends"
-    return "Proximal maps, symmetries, adjoints"
+OURS = {
+    "Certificates": r"-cert-",
+    "Rates, steps, stopping": r"-rate-|-best-alpha|-stopping",
+    "When leaving the Jacobian out descends": r"-jfb-|descent",
+    "Proximal maps": r"prox",
+    "Equilibria and their adjoints": "",
+}
 
 
 def of(paper: str) -> list[Claim]:
     """The entries that answer for a statement of this paper, in its order."""
     chosen = [c for c in claims.entries() if any(i.startswith(paper + "-") for i in c.ids)]
-    key = (lambda c: place(paper, c)) if paper != "NEW" else (lambda c: (KINDS.index(_kind(c)),))
-    return sorted(chosen, key=key)
-
-
-KINDS = (
-    "Proximal maps, symmetries, adjoints",
-    "Rates and steps",
-    "Certificates",
-    "When leaving the Jacobian out descends",
-)
+    if paper == "NEW":
+        return sorted(chosen, key=lambda claim: list(OURS).index(heading(paper, claim)))
+    return sorted(chosen, key=lambda claim: place(paper, claim))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -188,19 +170,18 @@ def _entry(claim: Claim) -> Iterator[str]:
     yield from _targets(own)
     yield f"### {claim.id}: {prose(claim.title)}\n"
     yield f"{_spans(own)}{{bdg-{COLOURS[claim.status]}}}`{claim.status}` {prose(claim.source)}\n"
-    latex = formulas().get(claim.id, {})
     if claim.hypotheses:
         yield f"**Hypotheses.** {prose(claim.hypotheses)}\n"
     yield f"**As implemented.** {prose(claim.as_implemented)}\n"
-    yield from _display(latex.get("formula", []))
+    yield from _display(claim.formula)
     if claim.as_printed:
         yield f"**As printed.** {prose(claim.as_printed)}\n"
-        yield from _display(latex.get("printed", []))
+        yield from _display(claim.formula_printed)
     yield from _evidence(claim)
     yield from _links(claim)
 
 
-def _display(lines: list[str]) -> Iterator[str]:
+def _display(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield f"$$\n{line}\n$$\n"
 
