@@ -257,17 +257,17 @@ def test_a_weight_is_a_repetition(model):
 def test_units_of_targets_and_inputs_do_not_matter(model):
     model = clone(model).set_params(random_state=0)
     one = clone(model).fit(X, NUMBERS).predict(X)
-    two = clone(model).fit(8 * X, 4 * NUMBERS + 1).predict(8 * X)
-    assert_close(two, 4 * one + 1, scale=10, tol=1e-9)
+    two = clone(model).fit(8 * X, 4 * NUMBERS).predict(8 * X)  # powers of two: without rounding
+    assert_close(two, 4 * one, scale=10, tol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["mon", "jfb", "implicit"])
 def test_partial_fit_learns_and_goes_on_from_fit(name):
     model = clone(CLASSIFIERS[name])
-    for _ in range(25):
+    for _ in range(15):
         model.partial_fit(X, Y, classes=[0, 1, 2])
-    assert model.score(X, Y) > 0.85
-    assert model.n_iter_ == len(model.loss_curve_) == 25
+    assert model.loss_curve_[-1] < 0.8 * model.loss_curve_[0]
+    assert model.n_iter_ == len(model.loss_curve_) == 15
     assert clone(model).fit(X, Y).partial_fit(X[:50], Y[:50]).n_iter_ == model.max_iter + 1
 
 
@@ -300,7 +300,10 @@ def test_early_stopping_keeps_the_best():
     model.fit(X, Y)
     assert model.n_iter_ == len(model.validation_scores_) < 40
     assert model.best_validation_score_ == max(model.validation_scores_) > 0.85
-    assert model.best_validation_score_ not in model.validation_scores_[-5:]
+    best = 1 + model.validation_scores_.index(model.best_validation_score_)
+    assert model.n_iter_ == best + 5
+    short = clone(model).set_params(max_iter=best).fit(X, Y)
+    assert np.array_equal(model.predict_proba(X), short.predict_proba(X))
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -191,7 +191,8 @@ class Trained(Estimator):
             self._learn_scale(X, weights)
         data = self._split(X, targets, seed)
         network = self._first(X, rng) if fresh else self.network_
-        recipe = self._recipe(self.max_iter, min(self.batch_size, len(data.y_train)), "one-cycle")
+        schedule = "constant" if self.early_stopping else "one-cycle"  # which has to know where it ends
+        recipe = self._recipe(self.max_iter, min(self.batch_size, len(data.y_train)), schedule)
         past = () if fresh else self.history_
         state = self._trained(start(network, rng), data, recipe)
         self._settle(state, (*past, *state.history))

@@ -76,7 +76,7 @@ class MONClassifier(CertifiedClassifier, _Mon):
     rule : {"implicit", "jfb", "neumann:k"}
         The gradient: exact, without the Jacobian, or with k terms of its Neumann series [MON-Thm3, JFB-Eq16].
     max_iter : int
-        Epochs, of one cycle of the learning rate.
+        Epochs, of one cycle of the learning rate; with early stopping it is constant.
     batch_size, learning_rate, weight_decay
         Of Adam, the decay decoupled.
     tol : float
