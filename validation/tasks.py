@@ -161,7 +161,9 @@ def checked_there(
         if client is not None:
             stack.enter_context(joblib.parallel_config("dask", client=client))
         # one entry a dispatch: what is dispatched together comes back, or is lost, together
-        pool = joblib.Parallel(jobs, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+        pool = joblib.Parallel(
+            jobs if client is None else -1, batch_size=1, pre_dispatch="all", return_as="generator_unordered"
+        )
         try:
             yield from pool(joblib.delayed(verify.check)(claim.id, *given) for claim in claims)
         except Exception as error:
