@@ -141,6 +141,12 @@ def _jvp_state(T: Any, z: Array, x: Array, v: Array) -> Array:
     return found
 
 
+def _rows(z: Array, W: Array) -> Array:
+    if z.ndim != 2 or z.shape[1] != W.shape[0]:
+        raise ShapeError(f"z must have shape (batch, {W.shape[0]}); got {tuple(z.shape)}.")
+    return z
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OneLayer:
     r"""``T(z; x) = sigma(W z + U x + b)``, parameters W, U, b.
@@ -192,7 +198,7 @@ class OneLayer:
     def at(self, x: Array) -> Callable[[Array], Array]:
         """``z -> sigma(W z + injection)``, the injection U x + b computed once."""
         injection, Wt = affine(x, self.U, self.b), namespace(x).matrix_transpose(self.W)
-        return lambda z: self.activation(z @ Wt + injection)
+        return lambda z: self.activation(_rows(z, self.W) @ Wt + injection)
 
     # With p = W z + U x + b, J = sigma'(p) and dp = J g: d<g, T> = <dp, W dz + dW z + dU x + db>, and K = J W.
 
@@ -237,7 +243,7 @@ class LinearMap:
 
     def __call__(self, z: Array, x: Array) -> Array:
         """K z + M' theta + x."""
-        return z @ namespace(z).matrix_transpose(self.K) + self.theta @ self.M + x
+        return _rows(z, self.K) @ namespace(z).matrix_transpose(self.K) + self.theta @ self.M + x
 
     def linearise(self, z: Array, x: Array) -> Jacobian:
         """K."""
