@@ -268,6 +268,17 @@ def test_bound_holds_for_any_state(activation):
 
 
 @pytest.mark.claim("NEW-cert-G1")
+def test_the_margin_of_the_comparison_is_below_its_exact_value():
+    # w - |A| w > 0 is what every bound divides by: in fractions it is no smaller than the number that is used
+    for seed in range(40):
+        A = scaled(np.random.default_rng(seed), 1 + seed % 4, 0.99)
+        M, _, w, gap = wp._comparison(A)
+        products = [[Fraction(a) * Fraction(x) for a, x in zip(row, w.tolist(), strict=True)] for row in M.tolist()]
+        exact = [Fraction(x) - sum(row) for x, row in zip(w.tolist(), products, strict=True)]
+        assert all(Fraction(g) <= e for g, e in zip(gap.tolist(), exact, strict=True))
+
+
+@pytest.mark.claim("NEW-cert-G1")
 @given(seed=seeds, n=st.integers(1, 6), rho=st.sampled_from([0.5, 0.9, 0.999]))
 def test_bound_covers_rounding(seed, n, rho):
     A, b, x = equation(seed, relu, n, rho)
