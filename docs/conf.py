@@ -43,7 +43,7 @@ myst_heading_anchors = 4
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # a cell; shared machines stand still at times
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
 
