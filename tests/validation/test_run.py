@@ -244,7 +244,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_verdicts_of_the_serial_run(tmp_
         monkeypatch.setattr(journal, "add", add)
         monkeypatch.delattr(tasks, "check")  # this process checks nothing
         assert verify(tmp_path / "r.json", scheduler=local.scheduler_address) == 0
-        assert local.workers[1].pid != killed[0]
+    assert len(killed) == 1
     assert report(tmp_path / "r.json") == report(alone)
 
 
