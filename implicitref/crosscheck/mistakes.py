@@ -163,8 +163,10 @@ def _solved(
     return systems.solve(lambda u: J * product(u), J * point.dz if rhs is None else rhs)
 
 
-def _not_transposed(p: Point) -> np.ndarray:
-    return _solved(p, p.W.matvec)
+def _not_transposed(p: Point) -> Iterator[np.ndarray]:
+    # W for W', or the whole of I - J W for its transpose
+    yield _solved(p, p.W.matvec)
+    yield np.asarray(p.jac * systems.solve(p.jacobian, p.dz))
 
 
 def _slope_outside_only(p: Point) -> np.ndarray:
@@ -543,7 +545,7 @@ LIBRARY: tuple[Mistake, ...] = (
     ),
     Mistake(
         "adjoint-not-transposed",
-        "the adjoint is solved with W where it needs W'",
+        "the adjoint is solved with W where it needs W', or with I - J W where it needs the transpose",
         "Use rmatvec (W.T) in the backward solve; symmetric test matrices hide this.",
         "MON-Eq18",
         _dpre(lambda p: p.forward_products, _not_transposed),

@@ -134,6 +134,8 @@ def target(
         raise HypothesisError(
             f"rule must be 'implicit', 'jfb' or 'neumann:k', what the gradient is meant to be; got {rule!r}."
         )
+    if second is not None and rule != "implicit":
+        raise HypothesisError(f"a second derivative is checked of rule='implicit' only; got rule={rule!r}.")
     params = read()
     _known(kind, params, activation, settings)
     dtype = _dtype(params)
