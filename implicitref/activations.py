@@ -216,7 +216,10 @@ relu = Activation("relu", _relu, _step, _relu_f, _relu_root, alpha_free=True)
 
 
 def _leaky(x: Array, a: float) -> Array:
-    return namespace(x).maximum(x, a * x)  # a <= 1; on NumPy ten times as fast as a choice by x > 0
+    lower = a * x  # a <= 1: the larger of the two; on NumPy ten times as fast as a choice by x > 0
+    if type(lower) is np.ndarray:  # not of one number
+        return np.maximum(x, lower, out=lower)
+    return namespace(x).maximum(x, lower)
 
 
 def _leaky_slope(x: Array, a: float) -> Array:

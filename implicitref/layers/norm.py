@@ -72,7 +72,11 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
     HypothesisError
         One value a channel: it equals its mean, so that every output would be the bias.
     """
-    x = channelled(x)
+    return _moments(channelled(x))[:2]
+
+
+def _moments(x: Array) -> tuple[Array, Array, Array]:
+    # mean, variance, and the rows of x less their mean
     rows = _rows(x)
     count = rows.shape[1]
     if count < 2:
@@ -82,7 +86,18 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
         )
     mean = _sums(rows) / count
     centred = rows - mean[:, None]
-    return mean, namespace(x).vecdot(centred, centred) / count
+    return mean, namespace(x).vecdot(centred, centred) / count, centred
+
+
+def normalised(
+    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """``batch_norm(x, *batch_moments(x), weight, bias)`` with x - mean formed once, and the moments."""
+    mean, var, y = _moments(x)
+    y *= _slope(var, weight, eps)[:, None]
+    if bias is not None:
+        y += bias[:, None]
+    return _unrowed(y, x.shape), mean, var
 
 
 def batch_norm_through_moments_vjp(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..activations import Activation, ZeroBorder, relu
-from ..arrays import Array, alongside, as_number, checked, like, owned
+from ..arrays import Array, alongside, as_number, checked, largest, like, owned
 from ..errors import HypothesisError, ShapeError
 from . import conv, norm, pool, rearrange
 from .affine import affine, affine_vjp_params
@@ -290,19 +290,19 @@ class BatchNorm:
         """The value and its adjoint; with `training` through the moments of the batch."""
         x = norm.channelled(x, self.running_mean.shape[0])
         mean, var, weight, bias = (None if p is None else like(x, p) for p in self._arrays())
-        backward = norm.batch_norm_vjp
-        statistics: Arrays = {}
+        backward, statistics = norm.batch_norm_vjp, dict[str, Array]()
         if training:
-            running, (mean, var) = (mean, var), norm.batch_moments(x)
-            backward = norm.batch_norm_through_moments_vjp
+            running, backward = (mean, var), norm.batch_norm_through_moments_vjp
+            y, mean, var = norm.normalised(x, weight, bias, eps=self.eps)
             after = norm.running_moments(running, (mean, var), norm.values_a_channel(x), self.momentum)
             statistics = dict(zip(self.KEPT, after, strict=True))
+        else:
+            y = norm.batch_norm(x, mean, var, weight, bias, eps=self.eps)
 
         def vjp(dy: Array, inputs: bool, params: bool) -> tuple[Array | None, Arrays]:
             dx, *grads = backward(x, mean, var, weight, dy, eps=self.eps)
             return dx if inputs else None, _by_name(self.TRAINED, grads if params else (), self)
 
-        y = norm.batch_norm(x, mean, var, weight, bias, eps=self.eps)
         return _linearized(y, vjp)._replace(statistics=statistics)
 
     def _arrays(self) -> Iterator[Array | None]:
@@ -313,7 +313,7 @@ def _check_batch_norm(layer: BatchNorm) -> None:
     if (layer.weight is None) != (layer.bias is None):
         missing = "bias" if layer.bias is None else "weight"
         raise HypothesisError(f"weight and bias must be given both or neither; {missing} is None.")
-    smallest = min((float(v) for v in layer.running_var), default=1.0)
+    smallest = -largest(-layer.running_var)
     if smallest < 0:
         raise HypothesisError(f"running_var must be >= 0; its smallest entry is {smallest:g}.")
     eps, momentum = as_number(layer.eps), as_number(layer.momentum)

@@ -90,10 +90,12 @@ def columns(u: Array, width: int, start: Pair, rows: int, out: int, stride: int)
 def _columns_in_place(u: np.ndarray, width: int, start: Pair, rows: int, out: int, stride: int) -> np.ndarray:
     # the same, every entry written once
     channels, height, columns, batch = u.shape
-    S = np.zeros((width, channels, rows, out, batch), u.dtype)
+    S = np.empty((width, channels, rows, out, batch), u.dtype)
     down, above = _overlap(height, start[0], rows, 1)
+    S[:, :, : down.start], S[:, :, down.stop :] = 0, 0
     for j in range(width):
         right, left = _overlap(columns, start[1] + j, out, stride)
+        S[j, :, down, : right.start], S[j, :, down, right.stop :] = 0, 0
         S[j, :, down, right] = u[:, above, left]
     return S.reshape(width * channels, rows, out, batch)
 
