@@ -73,7 +73,7 @@ class Recipe:
 
 
 IMAGES = Recipe(
-    3, learning_rate=1e-1, weight_decay=0.03, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100, parts=6
+    2, learning_rate=3e-2, weight_decay=0.03, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100, parts=6
 )
 RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
