@@ -217,3 +217,13 @@ def test_the_rounding_of_the_weight_itself_is_counted(m):
         error = abs(Fraction(float(z[0, 0])) - truth)
         assert error <= Fraction(float(bound[0]))
         assert float(bound[0]) <= float(error) * (1 + 10 * 2.3e-16 / m)
+
+
+@pytest.mark.parametrize("alone", ["product", "z", "b"])
+def test_every_rounding_is_counted(alone):
+    # of W z, of z, of b: where the two others vanish, half an eps of what is left at least
+    W, b, activation = laws.problem("relu", m=0.5, seed=0)
+    parts = {name: np.asarray(name == alone) * np.abs(b) for name in ("product", "z", "b")}
+    inclusion = ir.mon.forward_inclusion(W, parts["b"], activation)
+    hidden = certificates._rounding(inclusion, parts["z"], np.linalg.norm(parts["product"], axis=1))
+    assert (hidden >= np.finfo(float).eps / 2 * np.linalg.norm(b, axis=1)).all()
