@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, count, eps, from_numpy, is_array, namespace, one_of, positive, quiet, to_numpy, zeros
+from .arrays import Array, as_number, count, eps, from_numpy, is_array, namespace, one_of, positive, quiet, to_numpy, zeros
 from .errors import HypothesisError, ShapeError
 
 __all__ = [
@@ -243,6 +243,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
     >>> leaky_relu(0.5)
     leaky_relu(0.5)
     """
+    slope = _number("leaky_relu", "slope", slope)
     a = _parameter("leaky_relu", "slope", slope, 0 < slope <= 1, "0 < slope <= 1: outside it is no prox [NEW-not-prox]")
     sigma, slope_, f, root = (functools.partial(part, a=a) for part in (_leaky, _leaky_slope, _leaky_f, _leaky_root))
     return Activation(f"leaky_relu({a:g})", sigma, slope_, f, root, alpha_free=a == 1)  # the identity: f = 0
@@ -304,6 +305,7 @@ def soft_threshold(lam: float = 1.0) -> Activation:
     >>> soft_threshold(1.0).prox(np.array([3.0, -0.5]), 2.0)
     array([1., 0.])
     """
+    lam = _number("soft_threshold", "lam", lam)
     level = _parameter("soft_threshold", "lam", lam, lam >= 0, "lam >= 0")
     sigma, slope, f, root = (functools.partial(part, lam=level) for part in (_soft, _soft_slope, _soft_f, _soft_root))
     return Activation(f"soft_threshold({level:g})", sigma, slope, f, root)
@@ -418,6 +420,7 @@ def elu(a: float = 1.0) -> Activation:
     elu(1)
     """
     reason = "0 < a <= 1: for a > 1 the slope at 0- is a > 1, and a prox has slopes in [0, 1] [NEW-not-prox]"
+    a = _number("elu", "a", a)
     level = _parameter("elu", "a", a, 0 < a <= 1, reason)
     sigma, slope, f = (functools.partial(part, a=level) for part in (_elu, _elu_slope, _elu_f))
     return Activation(f"elu({level:g})", sigma, slope, f)
@@ -639,9 +642,16 @@ def get(name: str, *parameters: float) -> Activation:
     if isinstance(name, str) and name in _SLOPES:
         _refuse(name)
     found = one_of("activation", name, NAMES)
-    if isinstance(found, Activation) and parameters:
-        raise HypothesisError(f"{name} has no parameter; got {', '.join(f'{p:g}' for p in parameters)}.")
+    if len(parameters) > (takes := 0 if isinstance(found, Activation) else 1):
+        raise HypothesisError(f"{name} has {('no', 'one')[takes]} parameter; got {', '.join(map(repr, parameters))}.")
     return found if isinstance(found, Activation) else found(*parameters)
+
+
+def _number(activation: str, name: str, value: Any) -> float:
+    number = as_number(value)
+    if number is None:
+        raise HypothesisError(f"{activation} needs a number as {name}; got {value!r}.")
+    return number
 
 
 def _parameter(activation: str, name: str, value: float, holds: bool, requirement: str) -> float:
