@@ -186,7 +186,7 @@ def test_regressors_move_no_faster_than_their_lipschitz_constant(model):
 
 
 def recipe(rule="implicit", loss="cross-entropy"):
-    return targets.MonRecipe(1, 8, 1e-2, "constant", 0.0, 1e-10, "peaceman-rachford", rule, loss)
+    return targets.MonRecipe(1, 8, tol=1e-10, rule=rule, loss=loss)
 
 
 def gradients(network, x, wanted, **options):
@@ -234,9 +234,13 @@ def test_rules_by_their_formula(rule, terms):
         assert_close(found[row], jac[row] * w, scale=np.abs(w).max(), tol=1e-13)
 
 
-def test_unknown_rule_is_refused():
-    with pytest.raises(HypothesisError, match="rule must be"):
-        MONClassifier(rule="exact").fit(X, Y)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"rule": "exact"}, "rule must be"), ({"max_iter": 0}, "epochs must be"), ({"batch_size": 0}, "batch must be")],
+)
+def test_settings_that_mean_nothing_are_refused(setting, message):
+    with pytest.raises(HypothesisError, match=message):
+        MONClassifier(**setting).fit(X, Y)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -112,7 +112,11 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _named(self, logits: Array, X: Array) -> Array:
         named = self.classes_[to_numpy(logits).argmax(axis=1)]
-        return named if type(X) is np.ndarray or named.dtype.kind not in "iuf" else namespace(X).asarray(named)
+        return (
+            named
+            if type(X) is np.ndarray or named.dtype.kind not in "iuf"
+            else namespace(X).asarray(named, device=X.device)
+        )
 
 
 class CertifiedClassifier(Classifier):

@@ -38,7 +38,7 @@ class _Mon(Trained):
 
     def _recipe(self, epochs: int, batch: int, schedule: str) -> MonRecipe:
         fixed = epochs, batch, self.learning_rate, schedule, self.weight_decay, self.tol
-        return MonRecipe(*fixed, self.method, self.rule, self._loss)
+        return MonRecipe(*fixed, method=self.method, rule=self.rule, loss=self._loss)
 
     def _learner(self, recipe: MonRecipe) -> Learner:
         return mon_learner(recipe)

@@ -20,7 +20,7 @@ from ..layers import affine, affine_vjp
 from ..losses import count_correct, loss_named
 from ..networks import MonNetwork
 from ..splitting import Solution, rates
-from ..training import Learner, State, Step
+from ..training import Learner, Recipe, State, Step
 
 __all__ = ["MonRecipe", "Targets", "mon_learner", "score", "weighted"]
 
@@ -78,19 +78,12 @@ def score(loss: str, prediction: Array, targets: Targets) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class MonRecipe:
-    """How an estimator trains a MON: the fields of `training.Recipe` that it uses, with `method`, `rule` and `loss`."""
+class MonRecipe(Recipe):
+    """A `training.Recipe` with the splitting, the gradient rule and the loss of an estimator."""
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    schedule: str
-    weight_decay: float
-    tol: float
-    method: str
-    rule: str
-    loss: str
-    augment: str = "none"
+    method: str = "peaceman-rachford"
+    rule: str = "implicit"
+    loss: str = "cross-entropy"
 
 
 class _Linearised(NamedTuple):
