@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from . import __version__
 from .commands import COMMANDS
-from .commands.common import FAILED, INTERRUPTED, RAW, complain
+from .commands.common import FAILED, INTERRUPTED, RAW, SHELLS, Completion, complain
 
 __all__ = ["main"]
-
-
-SHELLS = ("bash", "zsh", "tcsh")
-
-
-class _Completion(argparse.Action):
-    """Print the script and leave, as --help does."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-        try:
-            shtab = importlib.import_module("shtab")
-        except ImportError:
-            parser.error("--print-completion needs shtab: pip install 'implicitref[completion]'")
-        print(shtab.complete(parser, shell=values))
-        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=RAW,
     )
     parser.add_argument(
-        "--print-completion", choices=SHELLS, action=_Completion, help="print what completes commands in that shell"
+        "--print-completion", choices=SHELLS, action=Completion, help="print what completes commands in that shell"
     )
     parser.add_argument("--version", action="version", version=f"implicitref {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -23,7 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_number, count, eps, from_numpy, is_array, namespace, one_of, positive, quiet, to_numpy, zeros
+from .arrays import (
+    Array,
+    as_number,
+    count,
+    eps,
+    from_numpy,
+    is_array,
+    namespace,
+    one_of,
+    positive,
+    quiet,
+    to_numpy,
+    zeros,
+)
 from .errors import HypothesisError, ShapeError
 
 __all__ = [

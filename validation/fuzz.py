@@ -89,14 +89,18 @@ class Draw:
         return found if self._often() else self.choice(None, "relu", abs, np.tanh, 3)
 
     def array(self, *shape: int, sizes: tuple[float, ...] = (1.0,), like: Any = None, wild: bool = True) -> Any:
-        """An array of that shape, entries of one of the sizes; or another, or none. `wild` allows ends of the range."""
+        """An array of that shape, entries of one of the sizes; or another, or none.
+
+        `wild` allows NaN, infinities and the ends of the range. Without it stand the leaves that a step of an iteration
+        calls, which check shape and dtype only, so that what is not finite goes through them as IEEE has it.
+        """
         if not self._often():
             return self.choice(*NO_ARRAYS)
         rng = np.random.default_rng(self._draw(self._st.integers(0, 2**32 - 1)))
         x = rng.normal(size=shape if self._often() else self._other(shape)) * self.choice(*sizes)
         if wild and not self._often():
             x = np.asarray(x * self.choice(1e-320, 1e-160, 1e-30, 1e15, 1e150, 1e300))
-        if x.size and not self._often():
+        if wild and x.size and not self._often():
             x.ravel()[rng.integers(x.size)] = self.choice(math.nan, math.inf, -math.inf, 0.0, 1e308, 5e-324)
         if x.size and not self._often():
             x = np.zeros_like(x)
@@ -304,7 +308,7 @@ def _from_weight(d: Draw) -> bool:
 @target
 def _products(d: Draw) -> bool:
     W = _operator(d)
-    z = d.array(2, *W.state_shape, sizes=(1.0, 1e30))
+    z = d.array(2, *W.state_shape, sizes=(1.0, 1e30), wild=False)
     y = W.matvec(z)
     back = W.rmatvec(z)
     if not len(z):

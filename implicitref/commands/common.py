@@ -14,13 +14,14 @@ from typing import Any
 from ..archives import write_atomically
 
 __all__ = [
-    "FAILED", "INPUT_ERRORS", "INTERRUPTED", "OK", "RAW", "UNFINISHED", "USAGE",
+    "FAILED", "INPUT_ERRORS", "INTERRUPTED", "OK", "RAW", "SHELLS", "UNFINISHED", "USAGE", "Completion",
     "complain", "count", "counts", "nonnegative", "number", "on_device", "positive", "processors", "seeded",
     "write_json",
 ]  # fmt: skip
 
 OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 RAW = argparse.RawDescriptionHelpFormatter
+SHELLS = ("bash", "zsh", "tcsh")
 INPUT_ERRORS = (ValueError, OSError, TypeError, MemoryError)
 
 
@@ -83,6 +84,18 @@ def write_json(path: Path, document: dict[str, Any]) -> int:
     except OSError as error:
         return complain(error, FAILED)
     return OK
+
+
+class Completion(argparse.Action):
+    """Print the script and leave, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        try:
+            shtab = importlib.import_module("shtab")
+        except ImportError:
+            parser.error("--print-completion needs shtab: pip install 'implicitref[completion]'")
+        print(shtab.complete(parser, shell=values))
+        parser.exit()
 
 
 def on_device(device: str, network: Any) -> Any:
