@@ -90,6 +90,7 @@ class Completion(argparse.Action):
     """Print the script and leave, as --help does."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Called by argparse."""
         try:
             shtab = importlib.import_module("shtab")
         except ImportError:
