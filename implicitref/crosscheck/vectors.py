@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import HypothesisError
-from ..training.archives import read_npz, write_atomically
+from ..archives import read_npz, write_atomically
 from . import vector_cases
 from .vector_cases import FLAGS, Case, Problem
 

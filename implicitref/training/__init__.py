@@ -1,6 +1,6 @@
 """Training as pure functions: optimisers, schedules, step size tuning, the loop, checkpoints, progress."""
 
-from . import alpha, archives, augmentations, blocks, checkpoints, implicit, jfb, optimisers, progress, schedules
+from . import alpha, augmentations, blocks, checkpoints, implicit, jfb, optimisers, progress, schedules
 from .implicit import ImplicitRecipe, Samples, projected_gradient
 from .jfb import FixedPointRecipe
 from .loop import Learner, Recipe, Record, State, Step, evaluate, minibatches, start, train
@@ -15,7 +15,6 @@ __all__ = [
     "State",
     "Step",
     "alpha",
-    "archives",
     "augmentations",
     "blocks",
     "checkpoints",
