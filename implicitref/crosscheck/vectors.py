@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..errors import HypothesisError
 from ..archives import read_npz, write_atomically
+from ..errors import HypothesisError
 from . import vector_cases
 from .vector_cases import FLAGS, Case, Problem
 
