@@ -40,7 +40,7 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 """  # a failure is enough, the smallest example of it takes minutes
-KILLED, SURVIVED, IDENTICAL = "killed", "survived", "equivalent"
+KILLED, SURVIVED, IDENTICAL, UNDECIDED = "killed", "survived", "equivalent", "out of time"
 
 _SOLVING = ("tests/test_mon.py", "tests/splitting", "tests/test_mon_conv.py")
 _TIERS = ("tests/operators/test_multitier.py", "tests/operators/test_cascade.py", "tests/test_image_networks.py")
@@ -200,7 +200,7 @@ def _put(parent: Any, field: str, place: int | None, node: ast.AST) -> None:
 
 
 class Result(NamedTuple):
-    """What became of a mutant: killed by which test, survived, or equivalent with a reason."""
+    """What became of a mutant: killed and by which test, survived, or out of time, to be tried again."""
 
     state: str
     by: str
@@ -220,8 +220,8 @@ def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float) ->
     if code not in (None, 0, 1, 2, 4):  # 2, 4: the tests could not even be imported
         raise RuntimeError(f"pytest ended with {code} on {mutant.key}:\n{out[-2000:]}")
     failed = [line.split(" - ")[0] for line in out.splitlines() if line.startswith(("FAILED", "ERROR "))]
-    by = "time limit" if code is None else (failed or ["import"])[0]
-    return Result(SURVIVED, "", seconds) if code == 0 else Result(KILLED, by, seconds)
+    state = {None: UNDECIDED, 0: SURVIVED}.get(code, KILLED)
+    return Result(state, (failed or ["import"])[0] if state == KILLED else "", seconds)
 
 
 def _write(path: Path, text: str) -> None:
@@ -293,7 +293,8 @@ def run(options: argparse.Namespace) -> int:
     wanted = chosen(options.root, options.module or list(TESTS), options.sample, options.seed)
     results: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     reasons = equivalents()
-    left = [pair for pair in wanted if pair[0].key not in results and pair[0].key not in reasons]
+    settled = {*reasons, *(key for key, result in results.items() if result["state"] != UNDECIDED)}
+    left = [pair for pair in wanted if pair[0].key not in settled]
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
         for i in range(options.jobs):
@@ -328,16 +329,16 @@ def sound(folders: queue.SimpleQueue[Path], modules: set[str], options: argparse
 
 
 def conclusion(wanted: list[Mutant], results: dict[str, Any], reasons: dict[str, str]) -> int:
-    """The counts, and 1 where a mutant survived that is not known to be equivalent."""
+    """The counts, and 1 where a mutant is neither killed nor known to be equivalent."""
     states = [IDENTICAL if m.key in reasons else results[m.key]["state"] for m in wanted]
     count = collections.Counter(states)
     for mutant, state in zip(wanted, states, strict=True):
-        if state == SURVIVED:
-            print(f"survived: implicitref/{mutant.module}.py:{mutant.line} {mutant.key}")
-    rate = count[KILLED] / max(1, len(wanted) - count[IDENTICAL])
-    print(f"{len(wanted)} mutants: {count[KILLED]} killed, {count[IDENTICAL]} equivalent, {count[SURVIVED]} survived")
-    print(f"killed of those that are not equivalent: {rate:.1%}")
-    return int(count[SURVIVED] > 0)
+        if state in (SURVIVED, UNDECIDED):
+            print(f"{state}: implicitref/{mutant.module}.py:{mutant.line} {mutant.key}")
+    print(f"{len(wanted)} mutants: " + ", ".join(f"{count[s]} {s}" for s in (KILLED, IDENTICAL, SURVIVED, UNDECIDED)))
+    others = len(wanted) - count[IDENTICAL]
+    print(f"killed of those that are not equivalent: {count[KILLED] / max(1, others):.1%}")
+    return int(count[KILLED] < others)
 
 
 def main() -> int:
