@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,10 +71,10 @@ def rendered(picture: Picture, kind: str) -> bytes:
 def missing_for_pictures() -> str:
     """matplotlib where it is missing."""
     try:
-        import matplotlib as mpl
+        importlib.import_module("matplotlib")
     except ImportError:
         return "matplotlib"
-    return "" if mpl else "matplotlib"
+    return ""
 
 
 def dots(figure: Any, panels: Sequence[tuple[str, Sequence[Line], bool]]) -> None:

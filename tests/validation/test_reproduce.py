@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import importlib
 import json
+import sys
 
 import pytest
 
@@ -67,14 +67,7 @@ def test_dots_show_what_is_measured_and_what_is_printed():
 
 
 def test_without_matplotlib_the_numbers_are_written_all_the_same(tmp_path, monkeypatch, capsys):
-    real = builtins.__import__
-
-    def missing(name, *rest):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("mon-table-d1", "--out", tmp_path) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["mon-table-d1.csv"]
     assert "matplotlib is missing. Install it with: pip install 'implicitref[report]'" in capsys.readouterr().err
