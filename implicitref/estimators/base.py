@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
@@ -33,12 +34,12 @@ class Estimator(BaseEstimator):
     def _rows(self, X: Any) -> Array:
         """The inputs of a prediction, as they came."""
         check_is_fitted(self)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return validate_data(self, X, dtype=floats(X), reset=False)
 
     def _samples(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Array, Any, np.ndarray | None]:
         """X, y and weights of mean 1, or None where all are equal; samples without weight are left out."""
         numeric = isinstance(self, RegressorMixin)
-        options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2, "reset": reset}
+        options = {"dtype": floats(X), "ensure_min_samples": 2, "reset": reset}
         X, y = validate_data(self, X, y, multi_output=numeric, y_numeric=numeric, **options)
         if not has_fit_parameter(self, "sample_weight"):
             return X, y, None
@@ -257,6 +258,12 @@ class Trained(Estimator):
         self.certificate_curve_ = [record.certified_error for record in history]
         if self.early_stopping:
             self.validation_scores_ = [record.test_accuracy for record in history]
+
+
+def floats(X: Any) -> list[Any]:
+    """The dtypes that are kept, of the library whose arrays scikit-learn hands on: NumPy where it dispatches none."""
+    xp, _ = get_namespace(X)
+    return [xp.float64, xp.float32]
 
 
 def merged(X: Array, y: Any, weights: np.ndarray | None) -> tuple[Array, Any, np.ndarray | None]:
