@@ -48,6 +48,7 @@ nb_merge_streams = True
 nb_render_markdown_format = "myst"
 
 # docstrings
+autosummary_generate = False  # the extension api writes the pages
 autodoc_typehints = "none"  # numpydoc says the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
