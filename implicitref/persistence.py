@@ -173,7 +173,7 @@ def _encoded(value: Any, place: tuple[str, ...], arrays: dict[str, np.ndarray]) 
         return {"array": _kept(to_numpy(value), place, arrays)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"dict": {key: _encoded(entry, (*place, key), arrays) for key, entry in value.items()}}
-    kind = _kind_of(type(value))
+    kind = _kind_of(value.__class__)
     if kind is not None:
         fields = _fields(type(value))
         return {

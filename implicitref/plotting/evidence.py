@@ -189,4 +189,5 @@ class GradientBlockDisplay:
         return self
 
     def _lengths(self) -> np.ndarray:
-        return np.nan_to_num(np.maximum(self.errors, 1e-17), nan=1e3, posinf=1e3)  # what is not finite is very wrong
+        floored = np.maximum(self.errors, 1e-17)
+        return np.asarray(np.nan_to_num(floored, nan=1e3, posinf=1e3))  # what is not finite is very wrong
