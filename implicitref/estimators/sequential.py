@@ -83,7 +83,7 @@ class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> model = SequentialImplicitClassifier(order=10, n_blocks=2, random_state=0).fit(X, y)
-    >>> model.score(X, y) > 0.9, model.bool(model.predict_with_bound(X).certain.all())
+    >>> model.score(X, y) > 0.9, bool(model.predict_with_bound(X).certain.all())
     (True, True)
     """
 
