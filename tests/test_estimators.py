@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
@@ -133,6 +134,60 @@ def test_injection_norm_bounds_the_matrix_of_the_injection(name):
     assert exact <= bound <= 1.2 * exact
 
 
+def test_input_lipschitz_where_rounding_outweighs_the_modulus():
+    mp = pytest.importorskip("mpmath")
+    rng, n, m = np.random.default_rng(4), 12, 1e-8
+    A, B, U = 1e3 * rng.normal(size=(n, n)), 1e7 * rng.normal(size=(n, n)), rng.normal(size=(n, 1))
+    A[0] = 0
+    arrays = {"U": U, "b": np.zeros(n), "A": A, "B": B, "m": m, "Wout": np.eye(n), "bout": np.zeros(n)}
+    c = rng.normal(size=(3, n))
+    with mp.workdps(60):
+        factor, down = mp.matrix(A.tolist()), mp.matrix(U.tolist())
+        inverse = (factor.T * factor + mp.mpf(m) * mp.eye(n)) ** -1
+        size = mp.sqrt((down.T * inverse * down)[0])
+        rows = [mp.matrix(row.tolist()) for row in c]
+        exact = [(abs((down.T * inverse * r)[0]) + size * mp.sqrt((r.T * inverse * r)[0])) / 2 for r in rows]
+        found = certificates.input_lipschitz(mon_network(arrays), c)
+        assert all(bound >= value for bound, value in zip(found, exact, strict=True))
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_entrywise_lipschitz_of_large_triangular_weights_against_integers(upper):
+    rng, n = np.random.default_rng(0), 16
+    A, B = np.tril(rng.integers(-9, 10, size=(n, n)), -1), rng.integers(-9, 10, size=(n, 2))
+    reach = np.abs(B).astype(object)  # Python's integers: exact
+    for i in range(n):
+        reach[i] = reach[i] + np.abs(A[i, :i]).astype(object) @ reach[:i] if i else reach[i]
+    if upper:
+        A, B, reach = A[::-1, ::-1], B[::-1], reach[::-1]
+    exact = np.linalg.norm(reach.astype(float), axis=1)
+    found = certificates.entrywise_lipschitz(A.astype(float), B.astype(float), np.eye(n))
+    assert (found >= exact).all()  # a plain solve falls short by 4e-6 where it pivots, below the diagonal
+    assert (found <= exact * (1 + (1e-12 if upper else 1e-3))).all()
+
+
+def test_rounding_of_a_readout_is_counted():
+    rng = np.random.default_rng(5)
+    weight, z = 1e8 + rng.normal(size=(3, 40)), rng.normal(size=(20, 40))
+    exact = [[math.fsum(map(float.__mul__, row, point)) for row in weight.tolist()] for point in z.tolist()]
+    off, slack = np.abs(z @ weight.T - exact), certificates.readout_rounding(z, weight, 0.0, 40)
+    assert (off <= slack).all()
+    assert off.max() > 0
+    logits = np.array([[1.0, 0.9, 0.0]])
+    assert certificates.together(np.array([[0.3, 0.2, 0.1]]), logits).tolist() == [[0.6, 0.5, 0.4]]
+
+
+def test_the_error_of_a_prediction_counts_rounding_to_the_dtype():
+    narrow = X.astype(np.float32)
+    for model in (MONRegressor(hidden=4, max_iter=2), SequentialImplicitRegressor(4, 2)):
+        model = clone(model).set_params(random_state=0).fit(narrow, 1e3 + NUMBERS)
+        prediction, _, error = model.predict_with_bound(narrow)
+        exact = model.predict(narrow.astype(np.float64))
+        assert prediction.dtype == np.float32
+        assert np.abs(prediction - exact).max() > 1e-6
+        assert (np.abs(prediction - exact) <= error).all()
+
+
 def test_state_bounds_and_certain_classes(fitted):
     for model in fitted.values():
         prediction, bound, certain = model.predict_with_bound(X)
@@ -255,6 +310,14 @@ def test_a_weight_is_a_repetition(model):
     two = clone(model).fit(X.repeat(weights, axis=0), NUMBERS.repeat(weights, axis=0)).predict(X)
     assert np.array_equal(one, two)
     assert not np.array_equal(one, clone(model).fit(X, NUMBERS).predict(X))
+
+
+@pytest.mark.parametrize("model", [MONRegressor(hidden=4, max_iter=5), SequentialImplicitRegressor(4, 2)])
+def test_equal_weights_are_no_weights(model):
+    x, first = np.unique(X[::-1], axis=0, return_index=True)
+    x, y, model = x[::-1], NUMBERS[::-1][first][::-1], clone(model).set_params(random_state=0)
+    found = clone(model).fit(x, y, sample_weight=np.full(len(x), 3.0)).predict(X)
+    assert np.array_equal(found, clone(model).fit(x, y).predict(X))
 
 
 @pytest.mark.parametrize("model", [MONRegressor(hidden=4, max_iter=5), SequentialImplicitRegressor(4, 2)])

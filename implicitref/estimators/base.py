@@ -13,7 +13,7 @@ from sklearn.utils._array_api import get_namespace
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
-from ..arrays import Array, from_numpy, in_double, like, namespace, quiet, to_numpy
+from ..arrays import Array, eps, from_numpy, in_double, like, namespace, quiet, to_numpy
 from ..errors import HypothesisError
 from ..training import Samples, State, start, train
 from .certificates import CertifiedClasses, lead, radius
@@ -61,12 +61,13 @@ class Estimator(BaseEstimator):
     def _scaled(self, X: Array) -> Array:
         return (X - like(X, self.center_)) / self.scale_
 
-    def _states(self, X: Array) -> tuple[Array, Array]:
-        """What `_solved` says of the scaled inputs in float64, as many at a time as their states fit into memory."""
+    def _states(self, X: Array) -> tuple[Array, Array, Array]:
+        """What `_solved` says of the scaled inputs in float64, as many at a time as their states fit into memory:
+        outputs, bounds of the states, and by how much the readout may have rounded the outputs."""
         step = max(1, ENTRIES // self._state_size())
         found = [self._solved(self._scaled(in_double(X[i : i + step, ...]))) for i in range(0, X.shape[0], step)]
-        outputs, bounds = (namespace(X).concat(list(column)) for column in zip(*found, strict=True))
-        return outputs, bounds
+        outputs, bounds, slack = (namespace(X).concat(list(column)) for column in zip(*found, strict=True))
+        return outputs, bounds, slack
 
     def _logits(self, X: Array) -> Array:
         return self._states(X)[0]
@@ -173,6 +174,13 @@ class Regressor(RegressorMixin, Estimator):
         values = outputs * like(outputs, self.y_scale_) + like(outputs, self.y_center_)
         return like(X, values[:, 0] if np.ndim(self.y_center_) == 0 else values)
 
+    def _with_error(self, outputs: Array, off: np.ndarray, X: Array) -> tuple[Array, np.ndarray]:
+        """Predictions, and how far they may be off where the outputs are `off`: rounding to the dtype of X included."""
+        values = self._values(outputs, X)
+        size = np.abs(to_numpy(outputs)) * self.y_scale_ + np.abs(self.y_center_)
+        error = off * self.y_scale_ + (2 * eps(outputs) + eps(values)) * size
+        return values, error[:, 0] if np.ndim(self.y_center_) == 0 else error
+
     def predict(self, X: Any) -> Array:
         """The prediction: (n_samples,), or (n_samples, n_outputs) where y had columns."""
         X = self._rows(X)
@@ -267,11 +275,14 @@ def floats(X: Any) -> list[Any]:
 
 
 def merged(X: Array, y: Any, weights: np.ndarray | None) -> tuple[Array, Any, np.ndarray | None]:
-    """Equal samples as one with the sum of their weights: a weight of two is a sample that is there twice, exactly."""
+    """Equal samples as one with the sum of their weights: a weight of two is a sample that is there twice, exactly.
+
+    Where no two are equal and all weigh the same, the samples in their order.
+    """
     labels = to_numpy(y)
     codes = np.unique(labels, axis=0 if labels.ndim == 2 else None, return_inverse=True)[1]
     rows = np.column_stack([to_numpy(X), codes])
-    if weights is None and len({row.tobytes() for row in rows}) == len(rows):
+    if (weights is None or np.ptp(weights) == 0) and len({row.tobytes() for row in rows}) == len(rows):
         return X, y, None
     _, first, place = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(place.ravel(), weights)

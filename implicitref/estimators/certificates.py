@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, norm, to_numpy
+from ..arrays import Array, eps, like, namespace, norm, to_numpy
 from ..networks import Images, MonNetwork
 from ..operators import MonotoneDense
+from ..well_posed import Slopes, bound
 
 __all__ = [
     "CertifiedClasses",
@@ -36,10 +37,12 @@ __all__ = [
     "lead",
     "pairs",
     "radius",
+    "readout_rounding",
     "state_lengths",
+    "together",
 ]
 
-STEPS = 4  # rounding that the factorisations may lose, in units of n eps
+STEPS = 4  # rounding that a factorisation, a product or a norm may lose, in units of n eps
 
 
 class CertifiedClasses(NamedTuple):
@@ -97,6 +100,31 @@ def radius(logits: np.ndarray, doubt: np.ndarray, lipschitz: np.ndarray) -> np.n
     return np.asarray(np.where(np.isnan(reach), math.inf, reach).min(axis=1))
 
 
+def readout_rounding(features: Array, weight: Array, bias: Any, terms: int) -> Array:
+    r"""How far ``weight features + bias`` as computed may be off, features being sums of so many terms: (batch, k).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> off = readout_rounding(np.ones((1, 10)), np.full((1, 10), 0.1), 0.0, 10)
+    >>> bool(abs(np.ones(10) @ np.full(10, 0.1) - 1) < off[0, 0] < 1e-14)
+    True
+    """
+    xp = namespace(features)
+    size = xp.abs(features) @ xp.abs(like(features, weight)).T + xp.abs(like(features, bias))
+    return (terms + 3) * eps(features) * size
+
+
+def together(slack: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """What the largest logit and another may be off together: (batch, classes)."""
+    return np.asarray(slack + slack[np.arange(len(logits)), logits.argmax(axis=1)][:, None])
+
+
+def upwards(values: Any, terms: int) -> np.ndarray:
+    """Lengths computed by sums of so many terms, enlarged by what they may have lost."""
+    return np.asarray(values * (1 + STEPS * terms * np.finfo(np.float64).eps))
+
+
 # ------------------------------------------------------------------------------------------------
 # models with certificates entry by entry: z = phi(A z + B x), logits C z
 
@@ -109,8 +137,10 @@ def doubts(C: np.ndarray, logits: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 def entrywise_lipschitz(A: np.ndarray, B: np.ndarray, rows: np.ndarray) -> np.ndarray:
     r"""``|| |c|' (I - |A|)^-1 |B| ||_2`` for every row c: ``|d| <= |A| |d| + |B| |h|`` for a CONE map [GREEDY-Thm1]."""
-    reach = np.linalg.solve(np.eye(len(A)) - np.abs(A), np.abs(B))
-    return np.asarray(np.linalg.norm(np.abs(rows) @ reach, axis=1))
+    # column by column, rounding included, the certificate of |B| as the solution for phi = 0
+    columns = np.abs(B).T
+    reach = bound(A, columns, 0 * columns, Slopes(0 * columns)).T
+    return upwards(np.linalg.norm(np.abs(rows) @ reach, axis=1), sum(B.shape))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -135,13 +165,12 @@ def input_lipschitz(network: MonNetwork, gradients: Array) -> np.ndarray:
     network = on_host(network)
     c = at_state(network, gradients)
     v, across, size = (_dense if isinstance(network.W, MonotoneDense) else _by_modulus)(network, c)
-    n = math.prod(network.W.state_shape)
-    return np.asarray((across + size * v) / 2 * (1 + STEPS * n * np.finfo(np.float64).eps))
+    return upwards((across + size * v) / 2, math.prod(network.W.state_shape) + math.prod(network.input_shape))
 
 
 def state_lengths(network: MonNetwork, gradients: Array) -> np.ndarray:
     """How fast the same move with the state: their Euclidean norms as functions of it."""
-    return np.asarray(norm(at_state(on_host(network), gradients)))
+    return upwards(norm(at_state(on_host(network), gradients)), math.prod(network.W.state_shape))
 
 
 def on_host(network: MonNetwork) -> MonNetwork:
@@ -156,10 +185,13 @@ def at_state(network: MonNetwork, gradients: Array) -> np.ndarray:
 
 
 def _dense(network: MonNetwork, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """||v||, ||Q'v|| and ||Q||_2."""
-    W, U = network.W.to_dense(), network.U
+    """||v||, ||Q'v|| and ||Q||_2; those of (m + s) I where rounding outweighs m."""
+    W, U, strong = network.W.to_dense(), network.U, network.activation.strong
     values, basis = np.linalg.eigh(np.eye(len(W)) - (W + W.T) / 2)
-    values = np.maximum(values, network.W.m) + network.activation.strong  # S = (m + s) I + A'A, up to rounding
+    # any matrix below S will do: the one computed less what W and its eigenvalues may be off
+    values = values + strong - STEPS * len(W) * np.finfo(np.float64).eps * (1 + np.linalg.norm(W))
+    if values[0] < (network.W.m + strong) / 2:
+        return _by_modulus(network, c)
     Q, v = (basis.T @ U) / np.sqrt(values)[:, None], (c @ basis) / np.sqrt(values)
     return np.linalg.norm(v, axis=1), np.linalg.norm(v @ Q, axis=1), float(np.linalg.norm(Q, 2))
 

@@ -13,7 +13,7 @@ from ..sequential import augment
 from ..training import ImplicitRecipe, Learner
 from ..training.implicit import LEARNER
 from .base import CertifiedClassifier, Trained
-from .certificates import doubts, entrywise_lipschitz, pairs
+from .certificates import doubts, entrywise_lipschitz, pairs, readout_rounding, together
 
 __all__ = ["ImplicitClassifier"]
 
@@ -97,13 +97,15 @@ class ImplicitClassifier(CertifiedClassifier, Trained):
         return found.reshape(2 * (len(self.classes_),))
 
     def _certified(self, X: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits, error = map(to_numpy, self._states(X))
-        return logits, to_numpy(norm(error)), doubts(to_numpy(self.network_.C).astype(np.float64), logits, error)
+        logits, error, slack = map(to_numpy, self._states(X))
+        doubt = doubts(to_numpy(self.network_.C).astype(np.float64), logits, error)
+        return logits, to_numpy(norm(error)), doubt + together(slack, logits)
 
-    def _solved(self, x: Array) -> tuple[Array, Array]:
+    def _solved(self, x: Array) -> tuple[Array, Array, Array]:
         network = in_double(self.network_)
         solution = network.solve(x, tol=TOL)
-        return network.readout(solution.z, x), solution.bound
+        slack = readout_rounding(solution.z, network.C, 0.0, self._state_size())
+        return network.readout(solution.z, x), solution.bound, slack
 
     def _scaled(self, X: Array) -> Array:
         return augment(super()._scaled(X))

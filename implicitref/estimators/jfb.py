@@ -15,7 +15,7 @@ from ..networks import FixedPointNetwork, fpn_mnist_dense, jfb_mnist
 from ..training import FixedPointRecipe, Learner
 from ..training.jfb import LEARNER
 from .base import CertifiedClassifier, Trained, image_of
-from .certificates import pairs
+from .certificates import pairs, readout_rounding, together, upwards
 
 __all__ = ["JFBClassifier"]
 
@@ -46,7 +46,7 @@ class JFBClassifier(CertifiedClassifier, Trained):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = JFBClassifier(hidden=10, latent=10, random_state=0).fit(X, y)
+    >>> model = JFBClassifier(hidden=10, latent=10, batch_size=16, random_state=0).fit(X, y)
     >>> model.score(X, y) > 0.9, bool(model.predict_with_bound(X).certain.all())
     (True, True)
     """
@@ -115,16 +115,17 @@ class JFBClassifier(CertifiedClassifier, Trained):
         if self.network_.latent.gamma is None:
             return np.full(2 * (len(self.classes_),), math.inf)
         (readout,) = self.network_.S.layers.values()
-        return np.asarray(np.linalg.norm(pairs(readout.weight), axis=1).reshape(2 * (len(self.classes_),)))
+        lengths = upwards(np.linalg.norm(pairs(readout.weight), axis=1), self._state_size())
+        return lengths.reshape(2 * (len(self.classes_),))
 
     def _certified(self, X: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits, bound = map(to_numpy, self._states(X))
-        return logits, bound, self._margins()[logits.argmax(axis=1)] * bound[:, None]
+        logits, bound, slack = map(to_numpy, self._states(X))
+        return logits, bound, self._margins()[logits.argmax(axis=1)] * bound[:, None] + together(slack, logits)
 
     def _state_size(self) -> int:
         return math.prod(self.network_.state)
 
-    def _solved(self, x: Array) -> tuple[Array, Array]:
+    def _solved(self, x: Array) -> tuple[Array, Array, Array]:
         network, xp = self.network_, namespace(x)
         try:
             solution = network.solve(xp.reshape(x, (-1, *network.image)), tol=TOL, max_iter=CAP)
@@ -133,7 +134,11 @@ class JFBClassifier(CertifiedClassifier, Trained):
             if network.latent.gamma is not None or not all_finite(solution.z):
                 raise
         bound = solution.bound
-        return network.S(solution.z), xp.where(xp.isnan(bound), xp.full_like(bound, math.inf), bound)
+        logits, bound = network.S(solution.z), xp.where(xp.isnan(bound), xp.full_like(bound, math.inf), bound)
+        if network.latent.gamma is None:
+            return logits, bound, xp.full_like(logits, math.inf)
+        (readout,) = network.S.layers.values()
+        return logits, bound, readout_rounding(solution.z, readout.weight, 0.0, self._state_size())
 
     def _initial(self, rng: np.random.Generator, features: int) -> FixedPointNetwork:
         if self.operator == "conv":

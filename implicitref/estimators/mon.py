@@ -13,7 +13,7 @@ from ..errors import HypothesisError
 from ..networks import MonNetwork, mon_conv, mon_fc, mon_multitier
 from ..training import Learner
 from .base import CertifiedClassifier, Regressor, Trained, image_of
-from .certificates import CertifiedValues, input_lipschitz, pairs, state_lengths
+from .certificates import CertifiedValues, input_lipschitz, pairs, readout_rounding, state_lengths, together
 from .targets import MonRecipe, Targets, mon_learner, settled
 
 __all__ = ["MONClassifier", "MONRegressor"]
@@ -46,12 +46,14 @@ class _Mon(Trained):
     def _state_size(self) -> int:
         return math.prod(self.network_.W.state_shape)
 
-    def _solved(self, x: Array) -> tuple[Array, Array]:
+    def _solved(self, x: Array) -> tuple[Array, Array, Array]:
         network = self.network_
         x = namespace(x).reshape(x, (-1, *network.input_shape))
         tol = ACCURACY * max(1.0, largest(norm(network.inject(x))))
         solution = settled(network, x, self.method, tol)
-        return network.readout(solution.z), solution.bound
+        size = network.ends.features(network.W, namespace(x).abs(solution.z))
+        slack = readout_rounding(size, network.readout_weight, network.readout_bias, self._state_size())
+        return network.readout(solution.z), solution.bound, slack
 
     def _lipschitz(self, rows: Array) -> np.ndarray:
         return input_lipschitz(self.network_, rows) / self.scale_
@@ -90,7 +92,7 @@ class MONClassifier(CertifiedClassifier, _Mon):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MONClassifier(hidden=10, random_state=0).fit(X, y)
+    >>> model = MONClassifier(hidden=10, batch_size=16, random_state=0).fit(X, y)
     >>> found, radius = model.predict_with_bound(X), model.certified_radius(X)
     >>> model.score(X, y) > 0.9, bool(found.bound.max() < 1e-7), bool(radius.max() > 0.1)
     (True, True, True)
@@ -154,9 +156,9 @@ class MONClassifier(CertifiedClassifier, _Mon):
         return self._lipschitz(pairs(self.network_.readout_weight)).reshape(2 * (len(self.classes_),))
 
     def _certified(self, X: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits, bound = map(to_numpy, self._states(X))
+        logits, bound, slack = map(to_numpy, self._states(X))
         lengths = state_lengths(self.network_, pairs(self.network_.readout_weight)).reshape(2 * (len(self.classes_),))
-        return logits, bound, lengths[logits.argmax(axis=1)] * bound[:, None]
+        return logits, bound, lengths[logits.argmax(axis=1)] * bound[:, None] + together(slack, logits)
 
     def _outputs(self) -> int:
         return len(self.classes_)
@@ -235,12 +237,12 @@ class MONRegressor(Regressor, _Mon):
         return self
 
     def predict_with_bound(self, X: Any) -> CertifiedValues:
-        """Predictions, certified ``||z - z*||_2``, and what it leaves open of the predictions."""
+        """Predictions, certified ``||z - z*||_2``, and what it and rounding leave open of the predictions."""
         X = self._rows(X)
-        outputs, bound = self._states(X)
-        error = to_numpy(bound)[:, None] * state_lengths(self.network_, self.network_.readout_weight) * self.y_scale_
-        error = error[:, 0] if np.ndim(self.y_center_) == 0 else error
-        return CertifiedValues(self._values(outputs, X), to_numpy(bound), error)
+        outputs, bound, slack = self._states(X)
+        off = to_numpy(bound)[:, None] * state_lengths(self.network_, self.network_.readout_weight) + to_numpy(slack)
+        values, error = self._with_error(outputs, off, X)
+        return CertifiedValues(values, to_numpy(bound), error)
 
     def certified_lipschitz(self) -> np.ndarray:
         """(n_outputs,): how much each prediction can change per unit of X in l2 [NEW-sensitivity]."""

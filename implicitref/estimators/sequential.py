@@ -15,7 +15,7 @@ from ..activations import relu
 from ..arrays import Array, in_double, like, norm, to_numpy
 from ..sequential import adam, augment, greedy, partition
 from .base import CertifiedClassifier, Estimator, Regressor
-from .certificates import CertifiedValues, doubts, entrywise_lipschitz, pairs
+from .certificates import CertifiedValues, doubts, entrywise_lipschitz, pairs, readout_rounding, together
 
 __all__ = ["SequentialImplicitClassifier", "SequentialImplicitRegressor"]
 
@@ -52,12 +52,12 @@ class _Sequential(Estimator):
     def _state_size(self) -> int:
         return int(self.model_.A.shape[0])
 
-    def _solved(self, x: Array) -> tuple[Array, Array]:
+    def _solved(self, x: Array) -> tuple[Array, Array, Array]:
         # exact but for rounding, which the componentwise certificate measures
         model = in_double(self.model_)
         z = model.features(x)
         error = well_posed.bound(like(x, model.A), z, x @ like(x, model.B).T, model.activation)
-        return z @ like(z, model.C).T, error
+        return z @ like(z, model.C).T, error, readout_rounding(z, model.C, 0.0, self._state_size())
 
     def _reach(self, rows: np.ndarray) -> np.ndarray:
         A, B = (to_numpy(p).astype(np.float64) for p in (self.model_.A, self.model_.B))
@@ -121,8 +121,9 @@ class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
         return self._reach(pairs(self.model_.C)).reshape(2 * (len(self.classes_),))
 
     def _certified(self, X: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits, error = map(to_numpy, self._states(X))
-        return logits, to_numpy(norm(error)), doubts(to_numpy(self.model_.C).astype(np.float64), logits, error)
+        logits, error, slack = map(to_numpy, self._states(X))
+        doubt = doubts(to_numpy(self.model_.C).astype(np.float64), logits, error)
+        return logits, to_numpy(norm(error)), doubt + together(slack, logits)
 
 
 class SequentialImplicitRegressor(Regressor, _Sequential):
@@ -175,12 +176,12 @@ class SequentialImplicitRegressor(Regressor, _Sequential):
         return self
 
     def predict_with_bound(self, X: Any) -> CertifiedValues:
-        """Predictions, certified ``||z - z*||_2`` (rounding only), and what it leaves open of the predictions."""
+        """Predictions, certified ``||z - z*||_2`` (rounding only), and what rounding leaves open of the predictions."""
         X = self._rows(X)
-        outputs, error = self._states(X)
-        off = to_numpy(error) @ np.abs(to_numpy(self.model_.C).T) * self.y_scale_
-        off = off[:, 0] if np.ndim(self.y_center_) == 0 else off
-        return CertifiedValues(self._values(outputs, X), to_numpy(norm(error)), off)
+        outputs, error, slack = self._states(X)
+        off = to_numpy(error) @ np.abs(to_numpy(self.model_.C).T) + to_numpy(slack)
+        values, off = self._with_error(outputs, off, X)
+        return CertifiedValues(values, to_numpy(norm(error)), off)
 
     def certified_lipschitz(self) -> np.ndarray:
         """(n_outputs,): how much each prediction can change per unit of X in l2 [GREEDY-Thm1]."""
