@@ -148,7 +148,7 @@ def _check_arrays(path: Path, described: Any, arrays: Mapping[str, np.ndarray]) 
 
 
 def _digest(a: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(a).view(np.uint8).data if a.size else b"").hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(a).view(np.uint8).data if a.nbytes else b"").hexdigest()
 
 
 def _digest_of_text(header: Mapping[str, Any]) -> str:
@@ -334,6 +334,10 @@ def _state_dict(path: Path, limit: float) -> dict[str, np.ndarray]:
                 raise HypothesisError(f"it declares {declared} bytes, more than it can hold or may take")
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
+            tensors = [value for value in content.values() if isinstance(value, torch.Tensor)]
+            taken = sum(value.numel() * max(4, value.element_size()) for value in tensors)
+            if taken > limit:  # strides of 0 make many entries of few bytes
+                raise HypothesisError(f"its tensors take {taken} bytes, more than the {limit} that they may")
             return {str(name): _of_torch(torch, value) for name, value in content.items()}
         except Exception as error:  # whatever damaged bytes, or objects that are no tensors, provoke
             raise HypothesisError(

@@ -386,6 +386,9 @@ def test_state_dicts_of_torch(tmp_path):
             persistence.read_arrays(tmp_path / "t.pt")
     with pytest.raises(ir.HypothesisError, match="more than it can hold or may take"):
         persistence.read_arrays(tmp_path / "s.pt", limit=100)
+    torch.save({"a": torch.zeros(1).expand(2**40)}, tmp_path / "t.pt")  # four bytes in the file
+    with pytest.raises(ir.HypothesisError, match="tensors take"):
+        persistence.read_arrays(tmp_path / "t.pt")
 
 
 def test_without_torch_a_state_dict_is_refused(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ class Border:
     def inward(self, value: Any) -> Any:
         """What the host gets of a value of the package."""
         if is_array(value):
-            self.crossed += type(value) is not np.ndarray
+            self.crossed += not isinstance(value, np.ndarray | np.generic)
             return np.array(to_numpy(value))
         if _is_package(value):
             if id(value) not in self._abroad:  # one for one, so that `is` keeps its meaning

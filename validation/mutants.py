@@ -313,7 +313,9 @@ def run(options: argparse.Namespace) -> int:
         for done, future in enumerate(as_completed(futures), 1):
             mutant, result = futures[future], future.result()
             results[mutant.key] = {**mutant._asdict(), **result._asdict()}
-            options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            kept = options.out.with_name(f".{options.out.name}.part")  # whoever dies leaves the former results whole
+            kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            os.replace(kept, options.out)
             print(f"[{done}/{len(left)}] {result.state} {result.by} {result.seconds} s  {mutant.key}", flush=True)
     return conclusion([mutant for mutant, _ in wanted], results, reasons)
 

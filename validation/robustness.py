@@ -23,6 +23,7 @@ __all__ = ["attacked", "main", "ratios", "robust"]
 
 ID, INSIDE, TOL = "NEW-sensitivity", 0.999, 1e-8
 STEPS = 4  # of the ascent
+FACTORS = np.geomspace(0.5, 16, 31)  # of the radius; those below 1 are to find nothing
 
 
 class Attack(NamedTuple):
@@ -109,7 +110,7 @@ def robust(seed: int, size: float) -> list[Verdict]:
     """The verdicts; the size scales epochs, tries and images."""
     model, x = trained(seed, max(3, round(25 * size)))
     attack = attacked(model, x, max(500, round(10_000 * size)), seed)
-    beyond = ratios(model, x[: max(20, round(100 * size))], np.geomspace(1, 16, 25))
+    beyond = ratios(model, x[: max(20, round(100 * size))], FACTORS)
     return [
         compare(
             ID, f"points at {INSIDE} of the radius with another class, {attack.tries} tries", attack.changed, "<=", 0
@@ -131,7 +132,7 @@ def main() -> int:
         model, x = trained(options.seed, 25, decay)
         radius = model.certified_radius(x)
         attack = attacked(model, x, options.tries, options.seed)
-        beyond = ratios(model, x[:100], np.geomspace(1, 16, 25))
+        beyond = ratios(model, x[:100], FACTORS)
         print(f"weight decay {decay:g}: median radius {np.median(radius):.3g}, scale of the inputs {model.scale_:.3g}")
         print(f"  {attack.changed} of {attack.tries} points at {attack.share:.4f} of the radius have another class")
         least, median = beyond.min(), float(np.median(beyond))

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..archives import unwritable
+from ..archives import unwritable, write_atomically
 from ..claims import Claim
 from . import backend, cluster, journal
 from .record import as_json, environment, verdict_entry
@@ -248,13 +248,16 @@ def _missing_for_page() -> str:
 
 def _write(paths: dict[str, str], report: dict[str, Any]) -> None:
     if "json" in paths:
-        Path(paths["json"]).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        print(f"wrote {paths['json']}")
+        _replace(paths["json"], json.dumps(report, indent=1, allow_nan=False) + "\n")
     missing = _missing_for_page() if "html" in paths else ""
     if missing:
         print(f"no HTML report: {missing} is missing. Install it with: {EXTRA}", file=sys.stderr)
     elif "html" in paths:
         from .report import render
 
-        Path(paths["html"]).write_text(render(report), encoding="utf-8")
-        print(f"wrote {paths['html']}")
+        _replace(paths["html"], render(report))
+
+
+def _replace(path: str, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))  # a killed run leaves the former report whole
+    print(f"wrote {path}")

@@ -283,6 +283,21 @@ def strict(monkeypatch):
     return library
 
 
+def test_numpy_scalars_have_crossed_nothing():
+    border = backend.Border(np.asarray)
+    border.inward((np.float64(2.0), np.zeros(3)))
+    assert border.crossed == 0
+
+
+def test_a_report_is_replaced_in_one_instant(tmp_path, monkeypatch):
+    path = tmp_path / "r.json"
+    path.write_text("the former report")
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError(5, "killed")))
+    with pytest.raises(OSError, match="killed"):
+        run._write({"json": str(path)}, {"claims": []})
+    assert path.read_text() == "the former report"
+
+
 @pytest.mark.parametrize(
     "claim",
     ["MON-Alg3", "MON-Thm2", "NEW-cert-C2", "MON-Sec4.1-cost", "MON-Eq28", "JFB-Eq13", "GREEDY-Asm3"],
