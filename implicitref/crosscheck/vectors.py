@@ -153,9 +153,13 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def _parsed(path: Path, data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise HypothesisError(f"{path} is no JSON: {error}.") from error
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")  # an infinite tolerance would accept everything
 
 
 def _bytes(path: Path, limit: int) -> bytes:
@@ -197,7 +201,7 @@ def verify(folder: Path) -> Iterator[tuple[str, str]]:
     for entry in manifest(folder)["cases"]:
         try:
             yield entry["id"], "; ".join(_wrong(entry, members(Path(folder), entry)))
-        except (ValueError, OSError, KeyError, TypeError, StopIteration) as error:
+        except Exception as error:  # whatever problems that were made up provoke
             yield entry["id"], f"{type(error).__name__}: {error}"
 
 
@@ -206,6 +210,8 @@ def _wrong(entry: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> list[st
     if variant["name"] not in ("", vector_cases.CLARKE, *vector_cases.STATES, *vector_cases.GRADIENTS):
         return [f"{variant['name']} is no variant that this package knows"]
     again = vector_cases.answer(solved, variant["name"], variant["form"])
+    if set(entry["tolerance"]) != set(again.values):
+        return [f"its tolerances are for {', '.join(entry['tolerance']) or 'nothing'}, not for every answer"]
     wrong = [f"{name} differs by {ratio:.1e} tolerances" for name, ratio in mismatches(entry, found, again.values)]
     truth = vector_cases.answer(solved).values
     if entry["result"] == "invalid" and not any(mismatches(entry, truth, again.values)):

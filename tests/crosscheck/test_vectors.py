@@ -6,12 +6,14 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import zipfile
 
 import numpy as np
 import pytest
 from oracles import assert_close, size
 
+from implicitref import ConvergenceError
 from implicitref import __main__ as cli
 from implicitref.crosscheck import judge, vector_cases, vectors
 
@@ -117,7 +119,10 @@ def test_both_validators_refuse_the_same_changes(folder, name):
 def test_what_is_no_manifest_is_refused(folder):
     path = folder / "manifest.json"
     whole = json.loads(path.read_text())
-    for text in ("[", "[]", "{}", json.dumps({**whole, "version": 2}), json.dumps({**whole, "count": 4})):
+    generous = json.loads(json.dumps(whole))
+    generous["cases"][0]["tolerance"]["state"] = math.inf
+    changed = ({**whole, "version": 2}, {**whole, "count": 4}, generous)
+    for text in ("[", "[]", "{}", *map(json.dumps, changed)):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"manifest\.json"):
             list(vectors.verify(folder))
@@ -174,6 +179,19 @@ def test_a_changed_answer_is_noticed(folder):
     entry, arrays = next(vectors.read(folder))
     replace_case(folder, saved(**{**arrays, "state": arrays["state"] + 2 * entry["tolerance"]["state"]}))
     assert "state differs by" in complaints(folder)[0]
+
+
+def test_an_answer_without_a_tolerance_is_noticed(folder):
+    rewritten(folder, lambda entry: entry["tolerance"].pop("state"))
+    assert "not for every answer" in complaints(folder)[0]
+
+
+def test_problems_that_cannot_be_solved_are_reported(folder, monkeypatch):
+    def short(problem):
+        raise ConvergenceError("max_iter reached", None)
+
+    monkeypatch.setattr(vector_cases, "solve", short)
+    assert complaints(folder) == ["ConvergenceError: max_iter reached"] * 3
 
 
 def test_an_invalid_answer_that_is_right_is_noticed(folder):
