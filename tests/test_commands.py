@@ -176,6 +176,15 @@ def test_evaluate_of_an_implicit_model_bounds_every_logit(tmp_path, capsys):
     assert "ImplicitModel on digits" in capsys.readouterr().out
 
 
+def test_evaluate_of_a_proven_contraction_with_a_linear_readout(tmp_path):
+    contraction = networks.fpn_mnist_dense(np.random.default_rng(0), (1, 8, 8), hidden=9, latent=7, gamma=0.5)
+    ir.save(tmp_path / "f.npz", contraction)
+    assert run("evaluate", tmp_path / "f.npz", "--json", tmp_path / "e.json") == 0
+    report, data = json.loads((tmp_path / "e.json").read_text()), datasets.digits()
+    logits = np.sort(contraction.logits(data.x_test.reshape(-1, 1, 8, 8).astype(np.float64), tol=1e-9), axis=1)
+    assert 300 < report["certain"] <= ((logits[:, -1] - logits[:, -2]) > 0).sum()
+
+
 def test_evaluate_refuses_what_it_cannot_evaluate(tmp_path, capsys):
     things = {
         "holds a MonotoneDense": network().W,

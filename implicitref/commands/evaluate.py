@@ -13,6 +13,7 @@ import numpy as np
 from .. import __version__, datasets, persistence
 from ..archives import unwritable
 from ..errors import ConvergenceError, HypothesisError, ShapeError
+from ..layers import Affine
 from ..networks import FixedPointNetwork, ImplicitModel, MonNetwork
 from ..training.checkpoints import Checkpoint
 from .common import FAILED, INPUT_ERRORS, OK, RAW, USAGE, complain, count, positive, write_json
@@ -81,19 +82,24 @@ def _inputs(network: Any, data: datasets.Dataset) -> np.ndarray:
 
 def _answers(network: Any, x: np.ndarray, arguments: argparse.Namespace) -> _Answers:
     solution = network.solve(x, tol=arguments.tol, max_iter=arguments.max_iter)
-    z, bound = solution.z, np.asarray(solution.bound, np.float64)
+    # in float64 what a readout rounds is far below what the state may be off
+    z, bound = np.asarray(solution.z, np.float64), np.asarray(solution.bound, np.float64)
     if isinstance(network, ImplicitModel):
         logits = network.readout(z, x)
         rows, errors = np.abs(network.C[:, None] - network.C), bound.max(axis=1, initial=0.0)
         return _Answers(logits, errors, np.einsum("ijn,bn->bij", rows, bound))
+    logits = network.readout(z) if isinstance(network, MonNetwork) else network.S(z)
+    # features are entries of z, or means of some: no longer than z
+    weight = np.asarray(_linear_readout(network, logits.shape[1]), np.float64)
+    return _Answers(logits, bound, np.linalg.norm(weight[:, None] - weight, axis=2) * bound[:, None, None])
+
+
+def _linear_readout(network: MonNetwork | FixedPointNetwork, classes: int) -> Any:
+    """Its matrix; NaN, of which nothing follows, where the readout is another."""
     if isinstance(network, MonNetwork):
-        # features are entries of z, or means of some: no longer than z
-        weight = np.asarray(network.readout_weight, np.float64)
-        return _Answers(
-            network.readout(z), bound, np.linalg.norm(weight[:, None] - weight, axis=2) * bound[:, None, None]
-        )
-    logits = np.asarray(network.S(z))
-    return _Answers(logits, bound, np.full((len(x), logits.shape[1], logits.shape[1]), math.nan))
+        return network.readout_weight
+    *before, last = network.S.layers.values()
+    return last.weight if isinstance(last, Affine) and not before else np.full((classes, 1), math.nan)
 
 
 def _report(answers: _Answers, labels: np.ndarray) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _report(answers: _Answers, labels: np.ndarray) -> dict[str, Any]:
     rival = logits - logits[rows, best][:, None] + answers.slack[rows, best]  # below 0: cannot be the largest
     rival[rows, best] = -math.inf
     certain = (rival < 0).all(axis=1)
-    proven = bool(np.isfinite(answers.bound).all())
+    proven = bool(np.isfinite(answers.bound).all() and np.isfinite(answers.slack).all())
     return {
         "images": len(labels),
         "accuracy": float((best == labels).mean()),
