@@ -36,7 +36,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
     Raises
     ------
     ValueError
-        The first line is not the settings of a run: this is no journal.
+        The first line is not the settings of a run, or an entry is not of this version: this is no such journal.
     """
     first, *rest = path.read_text(encoding="utf-8", errors="replace").split("\n")
     settings = _parsed(first)
@@ -44,7 +44,10 @@ def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
         raise ValueError(f"{path} is no journal of a verification.")
     known = {claim.id: claim for claim in everything()}
     entries = itertools.takewhile(lambda entry: entry.get("claim") in known, map(_parsed, rest))
-    return settings, [_outcome(entry, known[entry["claim"]]) for entry in entries]
+    try:
+        return settings, [_outcome(entry, known[entry["claim"]]) for entry in entries]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} was written by another version: {error}.") from None
 
 
 def _outcome(entry: dict[str, Any], claim: Claim) -> Outcome:

@@ -66,7 +66,9 @@ class Request:
     @property
     def identity(self) -> dict[str, Any]:
         """What two runs must share so that one goes on with the other."""
-        return dataclasses.asdict(self.settings) | {"paper": self.paper, "claim": self.claim} | environment()
+        chosen = {"paper": self.paper, "claim": self.claim}
+        library = importlib.import_module(self.settings.backend).__version__
+        return dataclasses.asdict(self.settings) | chosen | environment() | {"version of the backend": library}
 
 
 def main(namespace: Namespace) -> int:

@@ -123,6 +123,10 @@ def test_what_is_no_journal_is_refused(tmp_path, capsys):
     (tmp_path / "r.json.journal").write_text("hello\n")
     assert verify(tmp_path / "r.json", resume=True) == 2
     assert "is no journal of a verification" in capsys.readouterr().err
+    entry = {"claim": "MON-Alg2", "verdicts": [{"colour": "red"}]}
+    (tmp_path / "r.json.journal").write_text('{"seed": 0}\n' + json.dumps(entry) + "\n")
+    assert verify(tmp_path / "r.json", resume=True) == 2
+    assert "was written by another version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
