@@ -328,6 +328,12 @@ def test_units_of_targets_and_inputs_do_not_matter(model):
     assert_close(two, 4 * one, scale=10, tol=1e-14)
 
 
+def test_constant_inputs_are_not_divided_by_the_rounding_of_their_mean():
+    model = MONRegressor(hidden=4, max_iter=2, random_state=0).fit(np.full((10, 2), 0.1), np.arange(10.0))
+    assert model.scale_ == 1
+    assert abs(model.predict(np.full((1, 2), 0.1 + 1e-9)) - model.predict(np.full((1, 2), 0.1))) < 1e-6
+
+
 @pytest.mark.parametrize("name", ["mon", "jfb", "implicit"])
 def test_partial_fit_learns_and_goes_on_from_fit(name):
     model = clone(CLASSIFIERS[name])

@@ -55,8 +55,9 @@ class Estimator(BaseEstimator):
         """Set `center_` and `scale_`."""
         host = to_numpy(X).astype(np.float64)
         center = np.average(host, axis=0, weights=weights)
-        spread = np.average(np.mean((host - center) ** 2, axis=1), weights=weights)
-        self.center_, self.scale_ = from_numpy(center, X), float(np.sqrt(spread)) or 1.0
+        spread = float(np.sqrt(np.average(np.mean((host - center) ** 2, axis=1), weights=weights)))
+        constant = spread <= 8 * eps(host) * np.abs(host).max()  # but for the rounding of the mean
+        self.center_, self.scale_ = from_numpy(center, X), 1.0 if constant else spread
 
     def _scaled(self, X: Array) -> Array:
         return (X - like(X, self.center_)) / self.scale_
