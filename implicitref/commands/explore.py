@@ -6,6 +6,7 @@ import argparse
 import functools
 import http.server
 import webbrowser
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -71,12 +72,9 @@ def _explore(arguments: argparse.Namespace) -> int:
     except (OSError, OverflowError) as error:
         return complain(f"--port {arguments.port}: {error}", USAGE)
     address = f"http://{ADDRESS}:{serving.server_address[1]}/"
-    print(f"{address}  (Ctrl-C ends it)", flush=True)
-    with serving:
+    with serving, suppress(KeyboardInterrupt):
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
         if not arguments.no_browser:
             webbrowser.open(address)
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        serving.serve_forever()
     return OK
