@@ -31,9 +31,11 @@ from .arrays import (
     from_numpy,
     is_array,
     namespace,
+    native,
     one_of,
     positive,
     quiet,
+    real_dtypes,
     to_numpy,
     zeros,
 )
@@ -181,8 +183,9 @@ def newton(
 def _real(x: Any) -> Array:
     if not is_array(x):
         raise TypeError(f"x must be an array; got {type(x).__name__}. Use numpy.asarray.")
-    if not namespace(x).isdtype(x.dtype, "real floating"):
-        raise HypothesisError(f"x must have a real floating dtype; got {x.dtype}. Convert it with astype.")
+    x = native(x)
+    if x.dtype not in real_dtypes(x):
+        raise HypothesisError(f"x must be float32 or float64; got dtype {x.dtype}. Convert it with astype.")
     return x
 
 

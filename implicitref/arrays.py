@@ -322,8 +322,7 @@ def checked(name: str, x: Any, ndim: int | None = None) -> Array:
             f"{name} must be an array (NumPy, CuPy, torch, JAX, ...); got {type(x).__name__}. Use numpy.asarray."
         )
     x = native(x)
-    xp = namespace(x)
-    if not (hasattr(xp, "float64") and x.dtype == xp.float64) and x.dtype != xp.float32:
+    if x.dtype not in real_dtypes(x):
         raise HypothesisError(f"{name} must be float32 or float64; got dtype {x.dtype}. Convert it with astype.")
     if ndim is not None and x.ndim != ndim:
         hint = f" Add the batch axis: {name}[None]." if x.ndim == ndim - 1 else ""
@@ -331,6 +330,16 @@ def checked(name: str, x: Any, ndim: int | None = None) -> Array:
     if not all_finite(x):
         raise HypothesisError(f"{name} must be finite; it holds {_count_bad(x)} NaN or infinite entries.")
     return x
+
+
+def real_dtypes(x: Array) -> tuple[Any, ...]:
+    """float32 and, where the library of `x` has it, float64: the dtypes that the package computes in."""
+    return _real_dtypes(namespace(x))
+
+
+@functools.cache
+def _real_dtypes(xp: Any) -> tuple[Any, ...]:
+    return tuple(getattr(xp, name) for name in ("float32", "float64") if hasattr(xp, name))
 
 
 def native(x: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .. import mon
 from ..activations import Activation, relu
-from ..arrays import Array, checked, is_array, largest, like, mapped, namespace, norm, owned, quiet, to_numpy
+from ..arrays import Array, checked, count, is_array, largest, like, mapped, namespace, norm, owned, quiet, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..layers import affine, affine_vjp
 from ..losses import count_correct, cross_entropy
@@ -207,17 +207,17 @@ class MonNetwork:
         certify : bool
             Also give the largest certified error.
         """
-        network, x = self._alongside(x)
-        count, found, sums = x.shape[0], list[Accumulated](), list[Array]()
-        size = max(1, -(-count // parts))
+        (network, x), found, sums = self._alongside(x), list[Accumulated](), list[Array]()
+        batch, workers = x.shape[0], count("workers", workers)
+        size = max(1, -(-batch // count("parts", parts)))
 
         def solved(i: int) -> tuple[Accumulated, list[Array]]:
-            part, share = slice(i, i + size), min(size, count - i) / max(1, count)
+            part, share = slice(i, i + size), min(size, batch - i) / max(1, batch)
             with quiet():  # which threads do not inherit
                 terms, z, dpre = network._part(x[part, ...], labels[part], share, certify, options)
                 return terms, [*network.W.correlate(z, dpre)]
 
-        for terms, correlations in mapped(solved, range(0, max(1, count), size), workers):
+        for terms, correlations in mapped(solved, range(0, max(1, batch), size), workers):
             found, sums = [*found, terms], _onto(sums, correlations)
         total: Accumulated = functools.reduce(_added, found)
         return total._replace(grads=total.grads | _flat(network.W.vjp_from(sums)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native
+from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native, real_dtypes
 from ..errors import HypothesisError, ShapeError
 
 
@@ -137,8 +137,8 @@ def batch_of(name: str, z: Array, shape: tuple[int, ...]) -> Array:
         hint = f" Add the batch axis: {name}[None]." if tuple(z.shape) == shape else ""
         wanted = ", ".join(map(str, shape))
         raise ShapeError(f"{name} must have shape (batch, {wanted}); got {tuple(z.shape)}.{hint}")
-    z, xp = native(z), namespace(z)
-    if z.dtype != xp.float32 and not (hasattr(xp, "float64") and z.dtype == xp.float64):
+    z = native(z)
+    if z.dtype not in real_dtypes(z):
         # W would be rounded to integers, or to three digits, without a word
         raise HypothesisError(f"{name} must be float32 or float64; got dtype {z.dtype}. Convert it with astype.")
     return z
