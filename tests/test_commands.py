@@ -34,7 +34,7 @@ LEAVES = {name: parser for name, parser in parsers() if not any(other.startswith
 
 
 def test_every_command_is_there():
-    named = {"verify", "train", "evaluate", "crosscheck", "vectors", "reproduce", "explore", "doctor"}
+    named = {"verify", "train", "evaluate", "crosscheck", "vectors", "reproduce", "explore", "bench", "doctor"}
     assert named <= set(TOP)
     assert len(TOP) == len(COMMANDS)
 

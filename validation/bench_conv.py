@@ -14,6 +14,8 @@ measured in the same run, and how long our operations would take at that.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -115,13 +117,17 @@ def zero_border(shapes: list[tuple[int, int, int]] | None) -> Any:
     return ir.activations.zero_border(ir.activations.relu, BORDER, shapes)
 
 
+def forms() -> Any:
+    """The module `torch_conv`, beside this file, which is run as a script and imported as part of the package."""
+    return importlib.import_module(f"{__package__}.torch_conv" if __package__ else "torch_conv")
+
+
 def torch_weights(p: Problem) -> Any:
     """The same numbers as leaves that PyTorch differentiates by."""
     import torch
-    from torch_conv import Weights  # beside this file, which is run as a script
 
     leaves = {k: [torch.tensor(x, requires_grad=True) for x in values] for k, values in p.weights.items()}
-    return Weights(**leaves, sizes=p.case.sizes, m=1.0)
+    return forms().Weights(**leaves, sizes=p.case.sizes, m=1.0)
 
 
 # ---- time ----
@@ -145,11 +151,11 @@ def interleaved(sides: dict[str, Callable[[], object]], runs: int, block: int = 
 def iterations(p: Problem, alpha: float) -> dict[str, Callable[[], object]]:
     """One Peaceman-Rachford iteration of every side, each going on from its own state."""
     import torch
-    from torch_conv import Published, RealProducts, Reflected
 
     w, injection = torch_weights(p), tuple(map(torch.tensor, p.injection))
     zero = tuple(torch.zeros_like(x) for x in injection)
-    published, best, products = (form(w, alpha, BORDER) for form in (Published, Reflected, RealProducts))
+    names = ("Published", "Reflected", "RealProducts")
+    published, best, products = (getattr(forms(), name)(w, alpha, BORDER) for name in names)
     with torch.inference_mode():
         constant = best.constant(injection, alpha)
         entered = products.enter(constant)
@@ -202,9 +208,8 @@ class Certifier(NamedTuple):
 def solves(p: Problem, alpha: float, runs: int, tol: float = TOL) -> dict[str, Any]:
     """Forward and backward to the accuracy that the published loops reach: times, counts, distances, gradients."""
     import torch
-    from torch_conv import Published
 
-    layer, certify = Published(torch_weights(p), alpha, BORDER), Certifier(p, alpha)
+    layer, certify = forms().Published(torch_weights(p), alpha, BORDER), Certifier(p, alpha)
     injection, dz = (tuple(map(torch.tensor, x)) for x in (p.injection, p.dz))
     W, x, v = narrow(p), p.state(p.injection), p.state(p.dz)
 
@@ -355,11 +360,11 @@ def bound(case: Case, milliseconds: float, machine: dict[str, float], batch: int
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """BLAS, FFT and PyTorch with the same number of threads."""
-    import torch
+    """BLAS, FFT and, where it is installed, PyTorch with the same number of threads."""
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(threads)
+    if importlib.util.find_spec("torch"):
+        importlib.import_module("torch").set_num_threads(threads)
     with threadpool_limits(threads, "blas"), scipy.fft.set_workers(threads):
         yield
 

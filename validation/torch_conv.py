@@ -158,12 +158,13 @@ def alias(x: Tensor, r: int) -> Tensor:
 
 
 class Result(NamedTuple):
-    """The equilibrium, the last u of both loops, the gradients of the parameters, the two counts."""
+    """The equilibrium, the last u of both loops, the gradients of the parameters, the two counts, and dpre."""
 
     z: Tiers
     u: tuple[Tiers, Tiers]
     grads: tuple[Tensor, ...]
     iterations: tuple[int, int]
+    dpre: Tiers
 
 
 class Published:
@@ -228,7 +229,7 @@ class Published:
             (solved, u_back), backward = iterate(lambda z, u: self.adjoint_step(z, u, jac, dz), dz, backward_tol or tol)
             dpre = tuple((v + y) * j for v, y, j in zip(dz, rmatvec(self.w, solved), jac, strict=True))
         grads = torch.autograd.grad(pre, self.w.parameters, tuple(x.clone() for x in dpre))
-        return Result(z, (u, u_back), grads, (forward, backward))
+        return Result(z, (u, u_back), grads, (forward, backward), dpre)
 
 
 def iterate(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import crosscheck, doctor, evaluate, explore, reproduce, train, vectors, verify
+from . import bench, crosscheck, doctor, evaluate, explore, reproduce, train, vectors, verify
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = (verify, train, evaluate, reproduce, crosscheck, vectors, explore, doctor)
+COMMANDS = (verify, train, evaluate, reproduce, crosscheck, vectors, explore, bench, doctor)

@@ -1,0 +1,292 @@
+"""The benchmark: its counts, its certificate, what it says of slow, wrong and absent peers, what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib
+import json
+import math
+import sys
+import time
+
+import numpy as np
+import pytest
+from oracles import assert_close
+
+from implicitref import __main__ as cli
+from implicitref import claims, mon
+
+bench = importlib.import_module(f"{claims.validation().__name__}.bench")
+curves, layers, machine, measure, ours, peers, suites = (
+    importlib.import_module(f"{bench.__name__}.{name}")
+    for name in ("curves", "layers", "machine", "measure", "ours", "peers", "suites")
+)
+HERE = machine.place("numpy")
+PEAKS = dict.fromkeys(machine.PEAKS, 10.0)
+LAYERS = [layers.dense(6, 0.5, 5), layers.tiered((2,), 6, 3), layers.tiered((2, 3), 8, 3)]
+SMALL = suites.Level(((6, 0.5),), (((2,), 6),), 4, 2)
+
+
+@pytest.fixture(params=LAYERS, ids=lambda layer: layer.name)
+def layer(request):
+    return request.param
+
+
+# ------------------------------------------------------------------------------------------------
+# counts
+
+
+def test_products_of_an_iteration_are_those_that_torch_counts(layer):
+    torch = pytest.importorskip("torch")
+    counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode(display=False)
+    side = ours.step(layer, machine.place("torch"), 0.3)
+    side.run(())  # factors the blocks
+    with counter, torch.inference_mode():
+        side.run(())
+    need, found = layers.iteration_need(layer), counter.get_total_flops()
+    if layer.images is None or len(layer.images.case.channels) == 1:
+        assert found == pytest.approx(need.products + need.blocks)
+    else:  # the transforms of what one tier passes on to the next are not counted
+        assert need.products + need.blocks <= found <= 1.6 * (need.products + need.blocks)
+
+
+def test_dense_counts_by_brute_force():
+    n, batch, multiplications = 3, 2, 0
+    C, u = np.ones((n, n)), np.ones((batch, n))
+    for row in u:
+        for line in C:
+            multiplications += sum(1 for _ in zip(row, line, strict=True))
+    need = layers.iteration_need(layers.dense(n, 1.0, batch))
+    assert need.products == 2 * multiplications
+    assert need.rest == 2 * u.size
+    # |u|, the product and the sum, each array read or written counted once
+    assert need.moved == 4 * (2 * u.size + (u.size + C.size + u.size) + 3 * u.size)
+    assert layers.gradient_need(layers.dense(n, 1.0, batch)).products == 2 * batch * n**2 + 2 * n**3
+
+
+def test_a_solve_counts_both_passes_and_the_gradient(layer):
+    one, gradient = layers.iteration_need(layer), layers.gradient_need(layer)
+    assert layers.solve_need(layer, (5,)) == one.times(5)
+    assert layers.solve_need(layer, (5, 2)) == one.times(7).plus(gradient)
+
+
+def test_roofline_takes_the_scarcer():
+    need = machine.Need(products=2e9, blocks=1e9, rest=5e9, moved=1e9)
+    assert machine.roofline(need, PEAKS, math.inf, 600.0) == {"bound": "products", "fraction": pytest.approx(0.5)}
+    slow = PEAKS | {"copy": 2.0}
+    assert machine.roofline(need, slow, math.inf, 1000.0) == {"bound": "memory", "fraction": pytest.approx(0.5)}
+    assert machine.roofline(need, slow, 1000.0, 600.0)["bound"] == "products"
+
+
+def test_peaks_are_positive_numbers():
+    found = machine.peaks(HERE, 1, size=32, entries=2**10, batch=4)
+    assert set(found) == set(machine.PEAKS)
+    assert all(0 < value < math.inf for value in found.values())
+
+
+# ------------------------------------------------------------------------------------------------
+# the certificate
+
+
+def test_certificates_bound_what_they_certify(layer):
+    alpha = 0.5
+    W, injection, dz = layer.W, layer.injection, layer.dz
+    wide = layers.moved(layer, lambda x: np.asarray(x, dtype=np.float64))
+    tight = mon.equilibrium(wide.W, wide.injection, layer.activation, alpha=alpha, tol=1e-10)
+    rough = mon.equilibrium(W, injection, layer.activation, alpha=alpha, tol=1e-1)
+    grads, _ = mon.equilibrium_vjp(W, injection, layer.activation, rough.z, dz, alpha=alpha, tol=1e-4)
+    found = layers.certified(layer, (rough.z, grads["injection"]))
+    off = np.linalg.norm((rough.z - tight.z).reshape(layer.batch, -1), axis=1).max()
+    assert off <= found[0] <= 1.0
+    assert found[1] <= 1e-3
+    wrong = grads["injection"] + np.float32(0.1) * (grads["injection"] != 0)
+    assert layers.certified(layer, (rough.z, wrong))[1] > 1e-2
+    assert layers.certified(layer, (rough.z + 1, wrong))[0] > 0.5
+    assert layers.certified(layer, (rough.z * math.nan,)) == (math.inf,)
+
+
+def test_only_open_signs_are_taken_from_the_side():
+    layer = LAYERS[0]
+    pre = np.array([[1.0, 0.01, -0.01, -1.0, 0.01, -0.01]])
+    dpre = np.array([[0.0, 0.0, 1.0, 1.0, 1.0, 0.0]])
+    assert_close(layers.slopes(layer, pre, 0.1, dpre), np.array([[1.0, 0, 1, 0, 1, 0]]), scale=1.0, tol=1e-15)
+
+
+# ------------------------------------------------------------------------------------------------
+# peers, planted
+
+
+def planted(monkeypatch, name, change, needs=()):
+    """A peer that is our side, changed."""
+
+    def build(layer, where, alpha, passes):
+        side = ours.solves(layer, where, alpha, passes, ())[0]
+        return side._replace(run=functools.partial(change, side.run))
+
+    monkeypatch.setattr(peers, "PEERS", (peers.Peer(name, needs, build, images=True),))
+
+
+def rows(layer=LAYERS[0], passes=2, runs=2):
+    return {row.side: row for row in measure.measure(suites.solve(layer, HERE, passes, 1e-3), HERE, PEAKS, runs)}
+
+
+def test_a_slow_peer_changes_the_ratio(monkeypatch):
+    def late(run, tols):
+        time.sleep(0.03)
+        return run(tols)
+
+    planted(monkeypatch, "slow", late)
+    found = rows()
+    assert found["slow"].state == measure.MEASURED
+    assert found["slow"].median_ms > 30
+    ratio = found[measure.OURS].median_ms / found["slow"].median_ms
+    assert found["slow"].ratio == pytest.approx(ratio)
+    assert ratio < 0.5
+    assert all(r <= w for r, w in zip(found["slow"].certified, found["slow"].wanted, strict=True))
+
+
+def test_a_wrong_state_is_flagged_and_never_timed(monkeypatch):
+    def wrong(run, tols):
+        found = run(tols)
+        return found._replace(state=(found.state[0] * np.float32(1.2), *found.state[1:]))
+
+    planted(monkeypatch, "wrong", wrong)
+    row = rows()["wrong"]
+    assert row.state == measure.OFF
+    assert row.ratio is None
+    assert "certified distance" in row.note
+
+
+def test_a_peer_that_turns_wrong_while_it_is_timed_is_flagged(monkeypatch):
+    calls = []
+
+    def turning(run, tols):
+        calls.append(tols)
+        found = run(tols)
+        return found if len(calls) <= 8 else found._replace(state=tuple(x + 1 for x in found.state))
+
+    planted(monkeypatch, "turning", turning)
+    assert rows(runs=10)["turning"].state == measure.OFF
+
+
+def test_a_peer_that_raises_says_so(monkeypatch):
+    def broken(run, tols):
+        raise OverflowError("planted")
+
+    planted(monkeypatch, "broken", broken)
+    row = rows(passes=1)["broken"]
+    assert (row.state, row.note) == (measure.FAILED, "OverflowError: planted")
+
+
+def test_an_absent_peer_is_named_with_what_to_install(monkeypatch):
+    for name in peers.LIBRARIES:
+        monkeypatch.setitem(sys.modules, name, None)
+    found = rows(passes=1)
+    absent = {name: row.note for name, row in found.items() if row.state == measure.ABSENT}
+    assert set(absent) == {peer.name for peer in peers.PEERS if peer.dense}
+    assert "pip install jaxopt==0.8.5" in absent["jaxopt, Anderson"] or "pip install jax" in absent["jaxopt, Anderson"]
+    assert found[measure.OURS].state == measure.MEASURED
+    assert set(peers.versions().values()) == {None}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_pytorch_forms_reach_the_accuracy_too(layer, passes):
+    pytest.importorskip("torch")
+    names = (peers.PUBLISHED, peers.BEST, peers.REFLECTED)
+    task = suites.solve(layer, HERE, passes, 1e-3, names)
+    found = measure.measure(task, HERE, PEAKS, 1)
+    assert len(found) == (3 if passes == 2 else 4)
+    assert {row.state for row in found} == {measure.MEASURED}
+
+
+def test_jaxopt_and_torchdeq_solve_the_same_layer():
+    layer, wanted = LAYERS[0], layers.wanted(LAYERS[0], 1e-2, 2)
+    for peer in peers.PEERS[3:]:
+        if peers.missing(peer.needs) or peer.name == "jaxopt, Anderson":  # a second compilation shows nothing new
+            continue
+        reached = layers.certified(layer, peer.build(layer, HERE, 0.5, 2).run((1e-4, 1e-4)).state)
+        assert all(r <= w for r, w in zip(reached, wanted, strict=True)), peer.name
+
+
+# ------------------------------------------------------------------------------------------------
+# the command
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small cases, small peaks, curves of two small points, no slow compilers."""
+    monkeypatch.setitem(suites.LEVELS, "quick", SMALL)
+    monkeypatch.setattr(bench, "peaks", functools.partial(machine.peaks, size=32, entries=2**10, batch=4))
+    monkeypatch.setattr(peers, "PEERS", peers.PEERS[:3])
+    table = curves.CURVES["quick"]
+    short = {
+        "n": ("n", (4, 8), lambda n, seed: layers.dense(n, 1.0, 4, seed)),
+        "tolerance": ("distance", (1e-1, 1e-2), lambda t, seed: (layers.dense(6, 1.0, 4, seed), t)),
+    }
+    monkeypatch.setitem(curves.CURVES, "quick", {name: short[name] for name in table if name in short})
+
+
+def run(*arguments):
+    return cli.main(["bench", "--runs", "2", "--threads", "1", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("suite", ["forward", "operators", "peers"])
+def test_json_is_valid_and_says_what_was_run(suite, small, tmp_path, capsys):
+    path = tmp_path / "b.json"
+    assert run("--suite", suite, "--json", path) == 0
+    found = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (found["schema"], found["version"], found["suite"]) == ("implicitref-benchmark", 1, suite)
+    assert (found["threads"], found["runs"], found["backend"]) == (1, 2, "numpy")
+    assert found["pools"]
+    assert all(pool["num_threads"] == 1 for pool in found["pools"] if pool["user_api"] == "blas")
+    assert {row["state"] for row in found["rows"]} <= {"measured", "absent"}
+    mine = [row for row in found["rows"] if row["side"] == "implicitref"]
+    assert mine
+    assert all(row["median_ms"] >= row["minimum_ms"] > 0 for row in mine)
+    assert any(row["fraction"] and row["gflop"] and row["gbyte"] for row in mine)
+    assert "machine, G/s: product" in capsys.readouterr().out
+
+
+def test_page_and_figures(small, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    assert run("--suite", "operators", "--html", tmp_path / "b.html", "--out", tmp_path / "curves") == 0
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert "http" not in page.split("</style>")[1]
+    names = {path.name for path in (tmp_path / "curves").iterdir()}
+    assert names == {"rows.csv"} | {f"{c}.{kind}" for c in ("n", "tolerance") for kind in ("csv", "png", "svg")}
+    with (tmp_path / "curves" / "tolerance.csv").open(encoding="utf-8") as file:
+        points = list(csv.DictReader(file))
+    assert [int(p["iterations"]) for p in points] == sorted(int(p["iterations"]) for p in points)
+    assert all(float(p["certified"]) > 0 < float(p["predicted"]) for p in points)
+
+
+def test_a_training_step_of_both_sides_has_the_same_loss():
+    pytest.importorskip("torch")
+    found = measure.measure(suites.dense_step(8, HERE, 0), HERE, PEAKS, 1)
+    assert [row.state for row in found] == [measure.MEASURED] * 2
+
+
+def test_a_solve_of_ours_that_misses_its_accuracy_is_status_1(small, monkeypatch, capsys):
+    monkeypatch.setattr(layers, "wanted", lambda layer, accuracy, passes: (1e-12,) * passes)
+    monkeypatch.setattr(suites, "wanted", layers.wanted)
+    assert run("--suite", "peers") == 1
+    assert "off: dense n=6" in capsys.readouterr().out
+
+
+def test_a_missing_library_is_status_2_and_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert run("--backend", "cupy") == 2
+    assert "pip install cupy" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_cupy_measures_on_the_gpu():
+    cupy = pytest.importorskip("cupy")
+    if not cupy.cuda.is_available():
+        pytest.skip("cupy.cuda.is_available() is False: no CUDA device")
+    where = machine.place("cupy")
+    task = suites.solve(LAYERS[1], where, 2, 1e-3, (peers.PUBLISHED,))
+    assert measure.measure(task, where, PEAKS, 2)[0].state == measure.MEASURED
