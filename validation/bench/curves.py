@@ -146,8 +146,8 @@ _PARAMETERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "channels": ("channels, 16 x 16 pixels, batch 16", _channels),
     "image-size": ("side in pixels, 8 channels, batch 16", _side),
     "batch": ("samples, dense, n = 87", _batch),
-    "tiers": ("tiers of 8 channels, the first 32 x 32, batch 16", _tiers),
-    "tolerance": ("certified distance, relative to the longest injection; dense, n = 87", _tolerance),
+    "tiers": ("tiers of 8 channels, from 32 x 32, batch 16", _tiers),
+    "tolerance": ("certified distance over longest injection, n = 87", _tolerance),
     "condition": ("L/m, dense, n = 87", _condition),
 }
 _VALUES: dict[str, dict[str, Sequence[float]]] = {
@@ -180,4 +180,6 @@ def _draw(curve: Curve, figure: Any) -> None:
         heights = np.array([getattr(p, name) for p in curve.points])
         axes.plot(values, heights, label=label, **line_style(i, len(values)))
     axes.set(xscale="log", yscale="log", xlabel=curve.parameter, ylabel="iterations" if counted else "ms an iteration")
+    axes.set_xticks(values, [f"{value:.3g}" for value in values])
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     axes.legend(frameon=False)
