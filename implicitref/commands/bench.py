@@ -19,7 +19,7 @@ suites:
   peers      dense layers against PyTorch as published, TorchDEQ and jaxopt
 
 Every side of a solve is brought to one certified accuracy, and its state is certified again after the runs. Peers that
-are not installed are named as absent. Measure on an otherwise idle machine.
+are not installed are named as absent; jaxopt's compiler sets its own threads. Measure on an otherwise idle machine.
 
 examples:
   implicitref bench
