@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, is_array, namespace, native, zeros
+from ..arrays import Array, is_array, namespace, native, real_dtypes, zeros
 from ..errors import HypothesisError, ShapeError
 
 Pair = tuple[int, int]
@@ -152,12 +152,13 @@ def _zeros(u: Array, axis: int, count: int) -> Array:
 
 
 def floating(name: str, x: Any) -> Array:
-    """The array argument `name`, refused unless it is a real floating array."""
+    """The array argument `name`, refused unless it is an array of float32 or float64."""
     if not is_array(x):
         raise TypeError(f"{name} must be an array; got {type(x).__name__}. Use numpy.asarray.")
-    if not namespace(x).isdtype(x.dtype, "real floating"):
-        raise HypothesisError(f"{name} must have a real floating dtype; got {x.dtype}. Convert it with astype.")
-    return native(x)
+    x = native(x)
+    if x.dtype not in real_dtypes(x):
+        raise HypothesisError(f"{name} must be float32 or float64; got dtype {x.dtype}. Convert it with astype.")
+    return x
 
 
 def images(name: str, x: Any) -> Array:
