@@ -396,6 +396,8 @@ def as_number(value: Any) -> float | None:
         return None
     try:
         return float(native(value))
+    except OverflowError:  # an integer of Python beyond every float
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         return None
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .arrays import Array, as_number, is_array, namespace
+from .arrays import Array, as_number, is_array, namespace, real_dtypes
 from .errors import HypothesisError, ShapeError
 
 __all__ = ["AdamState", "SgdState", "adam_init", "adam_step", "sgd_init", "sgd_step"]
@@ -127,6 +127,10 @@ def _check(params: Params, grads: Params) -> None:
     wrong = [k for mapping in (params, grads) for k, a in mapping.items() if not is_array(a)]
     if wrong:
         raise TypeError(f"params and grads must be dictionaries of arrays; {wrong[0]!r} is none.")
+    for mapping in (params, grads):
+        for k, a in mapping.items():
+            if a.dtype not in real_dtypes(a):
+                raise HypothesisError(f"{k} must be float32 or float64; got dtype {a.dtype}. Convert it with astype.")
     shapes = [{k: tuple(a.shape) for k, a in mapping.items()} for mapping in (params, grads)]
     if shapes[0] != shapes[1]:
         raise ShapeError(f"grads must have the names and shapes of params, {shapes[0]}; got {shapes[1]}.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, checked, from_numpy, namespace, norm, positive, to_numpy, zeros
+from ..arrays import Array, checked, from_numpy, largest, namespace, norm, positive, to_numpy, zeros
 from ..errors import HypothesisError
 
 __all__ = [
@@ -158,7 +158,7 @@ def clipped(W: Array, bound: float = 1.0) -> Array:
     """
     xp, bound = namespace(W), positive("bound", bound)
     U, s, Vt = xp.linalg.svd(checked("W", W, 2), full_matrices=False)
-    return W if float(s[0]) <= bound else (U * xp.where(s > bound, xp.ones_like(s) * bound, s)) @ Vt
+    return W if largest(s) <= bound else (U * xp.where(s > bound, xp.ones_like(s) * bound, s)) @ Vt
 
 
 # ------------------------------------------------------------------------------------------------

@@ -283,6 +283,7 @@ class BatchNorm:
 
     def __post_init__(self) -> None:
         shape = tuple(checked("running_mean", self.running_mean, 1).shape)
+        checked("running_var", self.running_var, 1)  # the two others may be None
         _own(self, dict.fromkeys(("running_mean", "running_var", "weight", "bias"), shape))
         _check_batch_norm(self)
 

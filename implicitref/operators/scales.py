@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..arrays import Array, as_number, like, namespace, owned
+from ..arrays import Array, as_number, like, namespace, owned, quiet
 from ..errors import HypothesisError
 
 
@@ -50,7 +50,11 @@ def scale_of(name: str, value: Any, like_: Array) -> Array | None:
 def check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> None:
     """Refuse a zero A under g, or a zero B under h: its norm would divide."""
     for name, matrix, scale in (("A", A, g), ("B", B, h)):
-        if scale is not None and float(square(matrix)) == 0:
+        with quiet():
+            length = 0.0 if scale is None else float(square(matrix)) ** 0.5
+        if not math.isfinite(length):
+            raise HypothesisError(f"{name} must have a norm within its dtype's range, {matrix.dtype}; it overflows.")
+        if scale is not None and length == 0:
             raise HypothesisError(
                 f"{name} must not be zero where its norm divides [MON-AppD.2-weightnorm]; got ||{name}||_F = 0. "
                 "Leave its scale out, or set the scale to 0 with any nonzero matrix."

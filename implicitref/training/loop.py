@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, count, from_numpy, in_double, mapped, quiet
+from ..arrays import Array, as_number, count, from_numpy, in_double, mapped, quiet
 from ..errors import HypothesisError, ShapeError
 from ..losses import count_correct
 from ..mon import equilibrium
@@ -65,7 +65,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "parts", *(["alpha_every"] if self.alpha_every is not None else [])):
             count(name, getattr(self, name))
-        if not 0 <= self.weight_decay < math.inf:
+        decay = as_number(self.weight_decay)
+        if decay is None or not 0 <= decay < math.inf:
             raise HypothesisError(f"weight_decay must be finite and >= 0; got {self.weight_decay!r}.")
         schedules.by_name(self.schedule, self.learning_rate, self.epochs)
         alphas.by_name(self.alpha)
