@@ -132,7 +132,8 @@ class Activation:
         """w with alpha w + (1 - alpha) sigma(w) = x, so that prox^alpha_f(x) = sigma(w)."""
         if self.closed_root:
             return self.closed_root(_real(x), alpha)
-        return newton(self.sigma, self.slope, _real(x), alpha)[0]
+        with quiet():  # near the end of the range the bracket and the backward error may overflow
+            return newton(self.sigma, self.slope, _real(x), alpha)[0]
 
     def samples(self, part: slice) -> Activation:
         """The same for some samples of a batch: itself."""

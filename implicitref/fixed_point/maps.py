@@ -177,6 +177,8 @@ class OneLayer:
         if W.shape[0] != W.shape[1] or U.shape[0] != W.shape[0] or b.shape[0] != W.shape[0]:
             shapes = ", ".join(str(tuple(array.shape)) for array in (W, U, b))
             raise ShapeError(f"W, U, b must have shapes (n, n), (n, d), (n,); got {shapes}.")
+        if not isinstance(self.activation, Activation):
+            raise HypothesisError(f"activation must be one of implicitref.activations; got {self.activation!r}.")
         for name, value in {"W": W, "U": U, "b": b}.items():
             object.__setattr__(self, name, owned(value))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arrays import Array, namespace
+from ..arrays import Array, is_array, namespace
 from ..errors import ShapeError
 
 __all__ = ["affine", "affine_vjp", "affine_vjp_params"]
@@ -17,6 +17,8 @@ def affine(x: Array, U: Array, b: Array | None = None) -> Array:
     >>> affine(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
     array([[16.]])
     """
+    if not is_array(x):
+        raise TypeError(f"x must be an array; got {type(x).__name__}. Use numpy.asarray.")
     if x.ndim != 2 or U.ndim != 2 or x.shape[1] != U.shape[1] or (b is not None and tuple(b.shape) != (U.shape[0],)):
         shapes = ", ".join(str(tuple(array.shape)) for array in (x, U, b) if array is not None)
         raise ShapeError(f"x, U, b must have shapes (batch, d), (n, d), (n,); got {shapes}.")
