@@ -194,9 +194,10 @@ def largest(x: Array) -> float:
 def all_finite(x: Array) -> bool:
     """Whether no entry is NaN or infinite."""
     xp = namespace(x)
-    if xp is _NUMPY and not np.iscomplexobj(x):
-        with quiet():  # inf - inf
-            if math.isfinite(x.sum()):  # half the time; a sum of finite entries may overflow
+    if type(x) is np.ndarray and x.dtype.char in "fd" and x.dtype.isnative:
+        flat = x.ravel(order="K")
+        with quiet():
+            if math.isfinite(np.dot(flat, flat)):  # an eighth of the time; squares of finite entries may overflow
                 return True
     return bool(xp.all(xp.isfinite(x)))
 

@@ -144,7 +144,9 @@ class AdjointProx:
     def reflection(self, alpha: float) -> Callable[[Array], Array]:
         """u -> 2 prox^alpha(u) - u = (2 s - 1) u + 2 t, one product and one sum."""
         s, t = self._line(alpha)
-        return _line(2 * s - 1, 2 * t)
+        slope = 2 * s
+        slope -= 1  # a fresh array
+        return _line(slope, 2 * t)
 
 
 def _line(slope: Array, intercept: Array) -> Callable[[Array], Array]:
