@@ -201,7 +201,7 @@ def seconds_to_import(modules: str) -> float:
 
 def test_import_costs_little_more_than_numpy_and_scipy():
     pairs = [(seconds_to_import("numpy, scipy.linalg, scipy.fft"), seconds_to_import("implicitref")) for _ in range(5)]
-    base, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+    base, ours = map(min, zip(*pairs, strict=True))  # whatever else the machine does makes imports slower only
     assert ours <= 1.3 * base, f"import implicitref takes {ours:.3f} s, NumPy and SciPy alone {base:.3f} s"
 
 
