@@ -5,7 +5,6 @@ A headless Chromium is driven through a pair of pipes in its own protocol; witho
 
 from __future__ import annotations
 
-import functools
 import http.client
 import itertools
 import json
@@ -300,12 +299,19 @@ def command(*arguments):
     return [sys.executable, "-m", "implicitref", "explore", "--no-browser", *arguments]
 
 
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has background jobs, and what they start, ignore it
+
+
 def test_the_command_prints_its_address_and_ends_with_an_interrupt():
-    run = functools.partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with run(command()) as process:
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(), preexec_fn=hear_interrupts, **pipes) as process:
+        try:
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, "")
 
 
