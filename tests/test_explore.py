@@ -295,17 +295,14 @@ def test_the_page_loads_nothing_from_elsewhere():
     ]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "implicitref", "explore", "--no-browser", *arguments]
-
-
-def hear_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has background jobs, and what they start, ignore it
+# A shell has background jobs, and what they start, ignore interrupts: the child hears them again.
+HEARING = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+HEARING += "; from implicitref.__main__ import main; sys.exit(main())"
 
 
 def test_the_command_prints_its_address_and_ends_with_an_interrupt():
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command(), preexec_fn=hear_interrupts, **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", HEARING, "explore", "--no-browser"], **pipes) as process:
         try:
             assert process.stdout.readline().startswith("http://127.0.0.1:")
             process.send_signal(signal.SIGINT)
