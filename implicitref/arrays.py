@@ -154,6 +154,8 @@ def _flat(x: Array) -> Array:
     shape = x.shape[0], math.prod(x.shape[1:])
     if type(x) is not np.ndarray or x.flags.c_contiguous:
         return namespace(x).reshape(x, shape)
+    if shape[0] == 1:
+        return x.ravel(order="K")[None, :]
     axes = np.argsort([-stride for stride in x.strides], kind="stable")
     return x.transpose(axes).reshape(shape[::-1]).T if axes[-1] == 0 else x.reshape(shape)
 

@@ -359,7 +359,8 @@ EDITS = {
     "alpha_for_its_root_at_the_strided_kernel": ("operators.cascade", "_inverse", "alpha ** 0.5", "alpha"),
     "adjoint_missing_in_the_gradient_of_a": ("operators.cascade", "vjp_from", "H + adjoint(H)", "2 * H"),
     "tiers_above_forgotten_in_the_gradient_of_a": (
-        "operators.cascade", "vjp_from", "dA - 2 * down[i - 1] if i else dA", "dA"),
+        "operators.cascade", "vjp_from", "dA - 2 * blocks(down[i - 1], grid.coarse)", "dA"),
+    "correlations_kept_at_half_their_lags": ("operators.cascade", "_at_lags", "-(-d // r)", "(d // (2 * r))"),
     "transposed_tiers_fed_by_the_wrong_side": (
         "operators.cascade", "Stage.apply_transposed", "else x if self.before else z", "else z if self.before else x"),
     # strided convolutions
@@ -629,6 +630,7 @@ SEEN = {
     "alpha_for_its_root_at_the_strided_kernel": tiered_case(laws.check_resolvent, "stride 3"),
     "adjoint_missing_in_the_gradient_of_a": tiered_case(laws.check_vjp, MANY),
     "tiers_above_forgotten_in_the_gradient_of_a": tiered_case(laws.check_vjp, TWO),
+    "correlations_kept_at_half_their_lags": tiered_case(laws.check_vjp, TWO),
     "transposed_tiers_fed_by_the_wrong_side": tiered_case(laws.check_dot, "stride by axis"),
     "square_of_the_stride_times_the_square_of_the_side": suite(
         "operators/test_strided", "test_proposition_c1_in_matrices", 1, 1, 2, 2),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, namespace
 from ..errors import HypothesisError, ShapeError
 from .windows import (
@@ -21,6 +23,7 @@ from .windows import (
     floating,
     folded,
     images,
+    overlap,
     pair,
     same_shape,
     wrapped,
@@ -72,10 +75,8 @@ def conv2d(
     """
     x, weight = images("x", x), floating("weight", weight)
     at = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, padding_mode)
-    y = _correlate(_padded(x, at), weight, at.start, at.stride, at.out)
-    if bias is not None:
-        y += same_shape("bias", bias, (weight.shape[0],))[:, None, None, None]
-    return batch_first(y)
+    bias = None if bias is None else same_shape("bias", bias, (weight.shape[0],))
+    return batch_first(_correlate(_padded(x, at), weight, bias, at.start, at.stride, at.out))
 
 
 def conv2d_vjp(
@@ -97,7 +98,7 @@ def conv2d_vjp(
     dy = same_shape("dy", dy, (shape[0], weight.shape[0], *at.out))
     turned = namespace(weight).permute_dims(namespace(weight).flip(weight, axis=(2, 3)), (1, 0, 2, 3))
     start = -at.start[0] - (at.kernel[0] - 1), -at.start[1] - (at.kernel[1] - 1)
-    du = _correlate(dilated(batch_last(dy), at.stride), turned, start, (1, 1), at.size)
+    du = _correlate(dilated(batch_last(dy), at.stride), turned, None, start, (1, 1), at.size)
     return batch_first(folded(du, at.wrap))
 
 
@@ -163,8 +164,10 @@ def _padded(x: Array, at: _Geometry) -> Array:
     return wrapped(batch_last(x), at.wrap)
 
 
-def _correlate(u: Array, weight: Array, start: Pair, stride: Pair, out: Pair) -> Array:
-    # sum_i w_i S_i: one large product for every row of the kernel
+def _correlate(u: Array, weight: Array, bias: Array | None, start: Pair, stride: Pair, out: Pair) -> Array:
+    # sum_i w_i S_i + bias: one large product for every row of the kernel
+    if type(u) is np.ndarray and stride[0] == 1 and weight.shape[1] * weight.shape[3] >= FEW:
+        return _by_rows(u, weight, bias, start, stride[1], out)
     xp = namespace(u, weight)
     factors = _factors(u, (weight.shape[2], weight.shape[3]), start, stride, out)
     filters, channels, kh, kw = weight.shape
@@ -173,7 +176,25 @@ def _correlate(u: Array, weight: Array, start: Pair, stride: Pair, out: Pair) ->
     y = flat[:, :width] @ factors[0]
     for i in range(1, len(factors)):
         y += flat[:, i * width : (i + 1) * width] @ factors[i]
-    return xp.reshape(y, (filters, *out, u.shape[3]))
+    y = xp.reshape(y, (filters, *out, u.shape[3]))
+    return y if bias is None else y + bias[:, None, None, None]
+
+
+def _by_rows(
+    u: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, start: Pair, stride: int, out: Pair
+) -> np.ndarray:
+    # the same for a row stride of 1 by one product, of all rows of the kernel with every row of the image once; its
+    # i-th block, moved by start + i rows, is w_i S_i
+    filters, channels, kh, kw = weight.shape
+    S = _matrix(columns(u, kw, (0, start[1]), u.shape[1], out[1], stride))
+    stacked = np.ascontiguousarray(weight.transpose(2, 0, 3, 1)).reshape(kh * filters, kw * channels)
+    blocks = (stacked @ S).reshape(kh, filters, u.shape[1], out[1], u.shape[3])
+    y = np.empty((filters, *out, u.shape[3]), blocks.dtype)
+    y[...] = 0 if bias is None else bias[:, None, None, None]
+    for i, block in enumerate(blocks):
+        seen, source = overlap(u.shape[1], start[0] + i, out[0], 1)
+        y[:, seen] += block[:, source]
+    return y
 
 
 def _factors(u: Array, kernel: Pair, start: Pair, stride: Pair, out: Pair) -> list[Array]:

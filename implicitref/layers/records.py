@@ -7,6 +7,7 @@ number of cotangents. Names are dotted, as in a state dict: ``Sequential({"fc": 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -610,7 +611,7 @@ def _check_layers(layer: Sequential | Sum) -> None:
     if wrong:
         raise TypeError(f"layers must hold layers of implicitref.layers; {wrong[0]!r} is {layer.layers[wrong[0]]!r}.")
     _set(layer, layers=dict(layer.layers))
-    twice = sorted({name for name in layer.names if layer.names.count(name) > 1})
+    twice = sorted(name for name, uses in Counter(layer.names).items() if uses > 1)
     if twice:
         raise HypothesisError(f"layers must give every array a name of its own; {', '.join(twice)} occurs twice.")
 

@@ -30,7 +30,7 @@ def batch_first(u: Array) -> Array:
 def shifted(u: Array, axis: int, start: int, count: int, stride: int = 1) -> Array:
     """Entries start, start + stride, ..., `count` of them, along `axis`; zero where they lie outside."""
     xp = namespace(u)
-    inside, source = _overlap(u.shape[axis], start, count, stride)
+    inside, source = overlap(u.shape[axis], start, count, stride)
     parts = [_zeros(u, axis, inside.start), u[_along(axis, source)], _zeros(u, axis, count - inside.stop)]
     parts = [part for part in parts if part.shape[axis]] or parts[:1]
     return xp.concat(parts, axis=axis) if len(parts) > 1 else parts[0]
@@ -91,10 +91,10 @@ def _columns_in_place(u: np.ndarray, width: int, start: Pair, rows: int, out: in
     # the same, every entry written once
     channels, height, columns, batch = u.shape
     S = np.empty((width, channels, rows, out, batch), u.dtype)
-    down, above = _overlap(height, start[0], rows, 1)
+    down, above = overlap(height, start[0], rows, 1)
     S[:, :, : down.start], S[:, :, down.stop :] = 0, 0
     for j in range(width):
-        right, left = _overlap(columns, start[1] + j, out, stride)
+        right, left = overlap(columns, start[1] + j, out, stride)
         S[j, :, down, : right.start], S[j, :, down, right.stop :] = 0, 0
         S[j, :, down, right] = u[:, above, left]
     return S.reshape(width * channels, rows, out, batch)
@@ -130,8 +130,8 @@ def _seen(shape: tuple[int, ...], kernel: Pair, stride: Pair) -> list[tuple[slic
     return [(rows, cols) for rows in span[0] for cols in span[1]]
 
 
-def _overlap(size: int, start: int, count: int, stride: int) -> tuple[slice, slice]:
-    # the r in [0, count) with 0 <= start + stride r < size, and those entries
+def overlap(size: int, start: int, count: int, stride: int) -> tuple[slice, slice]:
+    """The r in [0, count) with ``0 <= start + stride r < size``, and those entries."""
     first = min(max(-(start // stride), 0), count)
     stop = min(max(-((start - size) // stride), first), count)
     if first == stop:

@@ -288,15 +288,34 @@ def _stage(tier: Tier, i: int, P: Array, Q: Array | None, scale: float, before: 
 def correlate(all_tiers: list[Tier], z: list[Array], dy: list[Array]) -> Iterator[Array]:
     r"""The sums over the batch that `vjp_from` needs, from images of every tier.
 
-    ``H_ii = dy_i z_i*``, then, of every tier but the first, ``(S z_{i-1}) dy_i*`` and ``(A_ii dy_i) z_{i-1}*``.
+    ``H_ii = dy_i z_i*``, then, of every tier but the first, ``(S z_{i-1}) dy_i*`` and ``(A_ii dy_i) z_{i-1}*``; each as
+    a kernel on the coarse grid, at the few lags that gradients of small kernels depend on.
     """
     Z, Y = ([pairs(x, tier.grid.stride) for x, tier in zip(batch, all_tiers, strict=True)] for batch in (z, dy))
-    yield from map(outer, Y, Z)
+    for tier, dy_i, z_i in zip(all_tiers, Y, Z, strict=True):
+        yield _at_lags(outer(dy_i, z_i), tier.grid, _reach(tier))
     for i, tier in enumerate(all_tiers[1:], start=1):
         above, grid = all_tiers[i - 1], tier.grid
         received = _image(above.S, Z[i - 1], Grid(grid.channels, above.grid.coarse, (1, 1)))
-        yield outer(pairs(fit(received, grid.size), grid.stride), Y[i])
-        yield outer(pairs(fit(_image(tier.A, Y[i], grid), above.grid.coarse)), Z[i - 1])
+        down = outer(pairs(fit(received, grid.size), grid.stride), Y[i])
+        yield _at_lags(down, grid, _reach(tier))
+        up = outer(pairs(fit(_image(tier.A, Y[i], grid), above.grid.coarse)), Z[i - 1])
+        yield _at_lags(up, above.grid, _reach(above))
+
+
+def _reach(tier: Tier) -> Pair:
+    # pixels between what one entry of a gradient multiplies: k - 1 through A'A and S'S, k // 2 through B - B', which is
+    # an odd kernel by now
+    k_A, skew, k_S = tier.kernels
+    sides = zip(k_A.shape[2:], skew.shape[2:], (k_A if k_S is None else k_S).shape[2:], strict=True)
+    first, second = (max(a - 1, b // 2, s - 1) for a, b, s in sides)
+    return first, second
+
+
+def _at_lags(H: Array, grid: Grid, reach: Pair) -> Array:
+    # the correlation at the coarse lags that this many pixels span, all of them on a grid of no more
+    lags = [min(n, 1 + 2 * -(-d // r)) for n, d, r in zip(grid.coarse, reach, grid.stride, strict=True)]
+    return kernel_gradient(H, grid.coarse, (lags[0], lags[1]))
 
 
 def vjp_from(
@@ -310,13 +329,17 @@ def vjp_from(
     grads: dict[str, list[Array]] = {"A": [], "B": [], "S": []}
     count = len(all_tiers)
     down, up = correlations[count::2], correlations[count + 1 :: 2]
-    for i, (tier, H) in enumerate(zip(all_tiers, correlations, strict=False)):
-        S, grid, twice = tier.S, tier.grid, H + adjoint(H)
-        dA, dB = -(tier.A @ twice), H - adjoint(H)
-        grads["A"].append(kernel_gradient(dA - 2 * down[i - 1] if i else dA, grid.size, supports["A"][i], grid.stride))
-        grads["B"].append(kernel_gradient(dB, grid.size, supports["B"][i], grid.stride))
+    for i, (tier, kernel) in enumerate(zip(all_tiers, correlations, strict=False)):
+        S, grid, H = tier.S, tier.grid, blocks(kernel, tier.grid.coarse)
+        twice = H + adjoint(H)
+        dA = -(tier.A @ twice)
+        if i:
+            dA = dA - 2 * blocks(down[i - 1], grid.coarse)
+        grads["A"].append(kernel_gradient(dA, grid.size, supports["A"][i], grid.stride))
+        grads["B"].append(kernel_gradient(H - adjoint(H), grid.size, supports["B"][i], grid.stride))
         if S is not None:
-            grads["S"].append(_strided_gradient(-(S @ twice) - 2 * up[i], grid, supports["S"][i]))
+            dS = -(S @ twice) - 2 * blocks(up[i], grid.coarse)
+            grads["S"].append(_strided_gradient(dS, grid, supports["S"][i]))
     return grads
 
 
