@@ -2,8 +2,9 @@
 
     python validation/mutants.py --sample 60 --seed 0 --jobs 2 --out mutants.json
 
-Every mutant runs the tests of its module, with -x and a time limit, on a copy of the tree. What is finished is kept in
-the file of results, and the same command goes on from there. Mutants that change no value for any input allowed are
+Every mutant runs the tests of its module, with -x and a time limit, on a copy of the tree: in a fork of a process that
+has imported them (`mutant_server`), or, where it lies outside of functions, in one of its own. What is finished is kept
+in the file of results, and the same command goes on from there. Mutants that change no value for any input allowed are
 listed with the reason in equivalent_mutants.toml. See docs/evidence-mutants.md.
 """
 
@@ -24,8 +25,8 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 """  # a failure is enough, the smallest example of it takes minutes
+ELSEWHERE = "elsewhere"  # what `mutant_server` says of a change outside of functions
 KILLED, SURVIVED, IDENTICAL, UNDECIDED = "killed", "survived", "equivalent", "out of time"
 
 _SOLVING = ("tests/test_mon.py", "tests/splitting", "tests/test_mon_conv.py")
@@ -207,21 +209,28 @@ class Result(NamedTuple):
     seconds: float
 
 
-def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float) -> Result:
-    """Run the tests of its module on the copy of the tree in this folder, and put the module back."""
-    path = folder / "implicitref" / f"{mutant.module}.py"
-    original, began = path.read_text(encoding="utf-8"), time.perf_counter()
-    _write(path, text())
-    try:
-        code, out = tested(folder, mutant.module, limit)
-    finally:
-        _write(path, original)
+def fate(folder: Path, mutant: Mutant, text: Callable[[], str], limit: float, server: Server | None = None) -> Result:
+    """Run the tests of its module with this mutant: in a fork of the server, or a process of its own on the copy."""
+    began = time.perf_counter()
+    code, out = server.fate(text()) if server else (ELSEWHERE, "")
+    if code == ELSEWHERE:
+        code, out = _on_disk(folder, mutant, text(), limit)
     seconds = round(time.perf_counter() - began, 1)
-    if code not in (None, 0, 1, 2, 4):  # 2, 4: the tests could not even be imported
+    if code not in (None, 0, 1, 2, 4) and (code or 0) > 0:  # 2, 4: the tests could not even be imported
         raise RuntimeError(f"pytest ended with {code} on {mutant.key}:\n{out[-2000:]}")
     failed = [line.split(" - ")[0] for line in out.splitlines() if line.startswith(("FAILED", "ERROR "))]
     state = {None: UNDECIDED, 0: SURVIVED}.get(code, KILLED)
-    return Result(state, (failed or ["import"])[0] if state == KILLED else "", seconds)
+    return Result(state, (failed or ["import" if code > 0 else "crash"])[0] if state == KILLED else "", seconds)
+
+
+def _on_disk(folder: Path, mutant: Mutant, text: str, limit: float) -> tuple[int | None, str]:
+    path = folder / "implicitref" / f"{mutant.module}.py"
+    original = path.read_text(encoding="utf-8")
+    _write(path, text)
+    try:
+        return tested(folder, mutant.module, limit)
+    finally:
+        _write(path, original)
 
 
 def _write(path: Path, text: str) -> None:
@@ -237,28 +246,63 @@ def tested(folder: Path, module: str, limit: float) -> tuple[int | None, str]:
     return _tested(folder, others, limit) if code == 0 and others else (code, out)
 
 
+def arguments(paths: Iterable[str]) -> list[str]:
+    """What pytest is called with."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "unshrunk", "--tb=no", "-rfE"]
+    options += ["-o", "addopts=--import-mode=importlib --doctest-modules"]
+    return [
+        *options,
+        "-k",
+        "not [torch and not -torch and not [jax and not -jax",
+        *paths,
+    ]  # NumPy, strict arrays decide
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of the processes that run tests on this copy of the tree."""
+    return {**os.environ, **THREADS, "PYTHONPATH": str(folder), "HYPOTHESIS_PROFILE": "unshrunk"}
+
+
 def _tested(folder: Path, paths: list[str], limit: float) -> tuple[int | None, str]:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "unshrunk",
-        "--tb=no",
-        "-rfE",
-    ]
-    command += ["-o", "addopts=--import-mode=importlib --doctest-modules"]
-    command += ["-k", "not [torch and not -torch and not [jax and not -jax", *paths]  # NumPy and strict arrays decide
-    environment = {**os.environ, **THREADS, "PYTHONPATH": str(folder), "HYPOTHESIS_PROFILE": "unshrunk"}
+    command, how = [sys.executable, "-m", "pytest", *arguments(paths)], {"cwd": folder, "env": environment(folder)}
     try:
-        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=limit, **how)
     except subprocess.TimeoutExpired:
         return None, ""
     return run.returncode, run.stdout
+
+
+class Server:
+    """`mutant_server` for one module, on one copy of the tree."""
+
+    def __init__(self, folder: Path, module: str, limit: float) -> None:
+        first, *others = dict.fromkeys(TESTS[module])
+        runs = [arguments([f"implicitref/{module}.py", first]), *([arguments(others)] if others else [])]
+        command = [
+            sys.executable,
+            str(folder / "validation" / "mutant_server.py"),
+            module,
+            str(limit),
+            json.dumps(runs),
+        ]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process = subprocess.Popen(command, cwd=folder, env=environment(folder), **pipes)
+        self.folder = folder
+
+    def fate(self, text: str) -> tuple[Any, str]:
+        """Exit status and output of the tests with that text; "elsewhere" where it cannot be tried by a fork."""
+        path = self.folder / "mutant.py"
+        path.write_text(text, encoding="utf-8")
+        print(path, file=self.process.stdin, flush=True)
+        code, out = json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
+        return code, out
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 def copied(root: Path, folder: Path) -> Path:
@@ -300,23 +344,28 @@ def run(options: argparse.Namespace) -> int:
         for i in range(options.jobs):
             folders.put(copied(options.root, Path(place, str(i)).resolve()))
 
-        def one(mutant: Mutant, text: Callable[[], str]) -> Result:
+        def of_module(module: str) -> Iterator[tuple[Mutant, Result]]:
             folder = folders.get()
             try:
-                return fate(folder, mutant, text, options.limit)
+                with Server(folder, module, options.limit) as server:
+                    for mutant, text in left:
+                        if mutant.module == module:
+                            yield mutant, fate(folder, mutant, text, options.limit, server)
             finally:
                 folders.put(folder)
 
+        def keep(module: str) -> None:
+            for mutant, result in of_module(module):
+                with _WRITING:
+                    results[mutant.key] = {**mutant._asdict(), **result._asdict()}
+                    kept = options.out.with_name(f".{options.out.name}.part")  # whoever dies leaves the former whole
+                    kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                    os.replace(kept, options.out)
+                print(f"[{len(results)}] {result.state} {result.by} {result.seconds} s  {mutant.key}", flush=True)
+
         if left:
             sound(folders, {mutant.module for mutant, _ in left}, options)
-        futures = {pool.submit(one, *pair): pair[0] for pair in left}
-        for done, future in enumerate(as_completed(futures), 1):
-            mutant, result = futures[future], future.result()
-            results[mutant.key] = {**mutant._asdict(), **result._asdict()}
-            kept = options.out.with_name(f".{options.out.name}.part")  # whoever dies leaves the former results whole
-            kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            os.replace(kept, options.out)
-            print(f"[{done}/{len(left)}] {result.state} {result.by} {result.seconds} s  {mutant.key}", flush=True)
+        [*pool.map(keep, dict.fromkeys(mutant.module for mutant, _ in left))]
     return conclusion([mutant for mutant, _ in wanted], results, reasons)
 
 

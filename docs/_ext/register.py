@@ -286,7 +286,7 @@ def _link(match: re.Match[str]) -> str:
 
 
 def expanded(text: str) -> str:
-    """A page with its placeholders filled in."""
+    """A page, its lines that begin with % replaced by what they ask for."""
     text = re.sub(r"^% claims: (\w+)$", lambda m: "\n".join(statements(m[1])), text, flags=re.M)
     text = re.sub(r"^% evidence$", lambda m: "\n".join(evidence()), text, flags=re.M)
     return cited(text)
@@ -303,7 +303,7 @@ def _changed(app: Any, env: Any, added: Any, changed: Any, removed: Any) -> list
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Fill the placeholders when a page is read."""
+    """Expand a page when it is read."""
     app.connect("source-read", _read)
     app.connect("env-get-outdated", _changed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -245,7 +245,8 @@ class Trained(Estimator):
 
     def _trained(self, state: State, data: Samples, recipe: Any) -> State:
         """The last state, or under early stopping the best on the samples held out, with the history of all."""
-        states, best, waited = train(state, data, recipe, learner=self._learner(recipe)), -math.inf, 0
+        states, found = train(state, data, recipe, learner=self._learner(recipe)), state
+        best, waited = -math.inf, 0
         for state in states:
             if not self.early_stopping:
                 continue

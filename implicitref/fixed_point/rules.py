@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, alongside, checked, count, eye, like, namespace, norm, positive
+from ..arrays import Array, all_finite, alongside, checked, count, eye, like, namespace, norm, positive, quiet
 from ..errors import HypothesisError, ShapeError
 from .driver import Method, Run, Solution, drive, over, solution_of, verdict
 from .iteration import iterate
@@ -129,7 +129,11 @@ def gradients(T: Any, z: Array, x: Any, g: Array, rule: Rule | str) -> dict[str,
     rule = rule_named(rule) if isinstance(rule, str) else rule
     if not callable(rule):
         raise HypothesisError(f"rule must be a function (T, z, x, g) -> cotangent, or its name; got {rule!r}.")
-    found: dict[str, Array] = T.vjp_params(z, x, rule(T, z, x, g))
+    with quiet():
+        found: dict[str, Array] = T.vjp_params(z, x, rule(T, z, x, g))
+    for name, gradient in found.items():
+        if not all_finite(gradient):
+            raise HypothesisError(f"the gradient of {name} must be finite; it overflows {g.dtype}. Scale g or z down.")
     return found
 
 

@@ -50,7 +50,7 @@ class Recipe:
         Into how many parts a minibatch is split to be solved: the memory is that of one.
     """
 
-    epochs: int = 13
+    epochs: int = 12
     batch: int = 128
     learning_rate: float = 5e-3
     schedule: str = "one-cycle"

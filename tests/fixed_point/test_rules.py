@@ -14,6 +14,8 @@ import implicitref as ir
 
 fp = ir.fixed_point
 tanh, relu = ir.activations.tanh, ir.activations.relu
+ONE = np.ones((1, 1))
+STEEP = fp.LinearMap(ONE / 2, 1e10 * ONE, np.zeros(1))
 SOLVERS = pytest.mark.parametrize("solver", ["picard", "anderson", "cgnr"])
 
 
@@ -212,6 +214,7 @@ def test_where_the_adjoint_iteration_diverges_it_says_so():
         (lambda T, z, x, g: fp.gradients(T, z, x, g, "bptt"), ir.HypothesisError, "rule must be jfb, neumann:k"),
         (lambda T, z, x, g: fp.gradients(T, z, x, g, "neumann:-1"), ir.HypothesisError, "got 'neumann:-1'"),
         (lambda T, z, x, g: fp.gradients(T, z, x, g, "implicit:lu"), ir.HypothesisError, "got 'implicit:lu'"),
+        (lambda T, z, x, g: fp.gradients(STEEP, ONE, ONE, 1e308 * ONE, "jfb"), ir.HypothesisError, "overflows float64"),
         (lambda T, z, x, g: fp.gradients(T, z, x, g, 3), ir.HypothesisError, "rule must be a function"),
         (lambda T, z, x, g: fp.gradients(T, z, x, g[:, :2], fp.jfb), ir.ShapeError, "g must have the shape of z"),
         (lambda T, z, x, g: fp.gradients(T, z, x, g * np.nan, fp.jfb), ir.HypothesisError, "g must be finite"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib
 import json
+import shutil
 
 import pytest
 
@@ -55,13 +57,14 @@ def test_each_mutant_differs_in_one_place(root):
 def test_results_are_kept_and_go_on(root, monkeypatch, capsys):
     tried = []
 
-    def fate(folder, mutant, text, limit):
+    def fate(folder, mutant, text, limit, server):
         tried.append(mutant.key)
         state = "survived" if mutant.old == "A.T" else "killed"
         return mutants.Result(state, "a test", 0.0)
 
     monkeypatch.setattr(mutants, "fate", fate)
     monkeypatch.setattr(mutants, "COPIED", ("implicitref",))
+    monkeypatch.setattr(mutants, "Server", lambda *_: contextlib.nullcontext())
     options = argparse.Namespace(
         root=root, out=root / "r.json", module=None, seed=3, jobs=2, limit=1.0, check=False, sample=5
     )
@@ -87,3 +90,51 @@ def test_every_module_and_its_tests_are_there():
     for module, tests in mutants.TESTS.items():
         assert (mutants.ROOT / "implicitref" / f"{module}.py").is_file()
         assert all((mutants.ROOT / path).exists() for path in tests)
+
+
+MODULE = """
+LIMIT = 1 + 1
+
+def double(x):
+    return x + x
+
+class Pair:
+    def total(self, x, y):
+        return sum(part + 0 for part in (x, y)) - 0
+
+def half(x):
+    return x - x / 2
+"""
+TEST = """
+import pytest
+from implicitref.m import LIMIT, Pair, double
+assert LIMIT == 2
+
+def test_double():
+    assert double(3) == 6 and Pair().total(1, 2) == 3
+"""
+
+
+def test_mutants_are_tried_in_forks_and_leave_nothing_behind(tmp_path, monkeypatch):
+    for path, text in {"implicitref/__init__.py": "", "implicitref/m.py": MODULE, "tests/test_m.py": TEST}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    shutil.copytree(mutants.ROOT / "validation", tmp_path / "validation")
+    (tmp_path / "unshrunk.py").write_text(mutants.PROFILE)
+    monkeypatch.setattr(mutants, "TESTS", {"m": ("tests/test_m.py",)})
+    with mutants.Server(tmp_path, "m", 60.0) as server:
+        found = {}
+        for mutant, text in mutants.mutants(tmp_path, "m"):
+            code, _ = server.fate(text())
+            found[mutant.function, mutant.old] = code
+            result = mutants.fate(tmp_path, mutant, text, 60.0, server)
+            assert result.state == ("survived" if code == 0 else "killed")
+        assert server.fate(ast.unparse(ast.parse(MODULE)))[0] == "elsewhere", "nothing differs"
+    assert found == {
+        ("", "1 + 1"): "elsewhere",
+        ("double", "x + x"): 1,
+        ("Pair.total", "sum((part + 0 for part in (x, y))) - 0"): 0,
+        ("Pair.total", "part + 0"): 0,
+        ("half", "x - x / 2"): 0,
+    }
+    assert (tmp_path / "implicitref" / "m.py").read_text() == MODULE
