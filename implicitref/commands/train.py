@@ -93,7 +93,8 @@ def _add_network(add: Callable[..., Any]) -> None:
 
 def _add_training(add: Callable[..., Any]) -> None:
     add("--recipe", choices=["paper"], help="the settings of appendix D.2; others given here take precedence")
-    add("--epochs", type=count, metavar="N", help="default 12 for mon-fc, 5 for jfb-mnist, 2 for the others")
+    epochs = ", ".join(f"{recipe.epochs} for {name}" for name, recipe in DEFAULTS.items())
+    add("--epochs", type=count, metavar="N", help=f"default {epochs}")
     add("--batch", type=count, metavar="N", help="default 128; 32 where there are fewer than 10,000 images")
     rate, decay = (", ".join(f"{name} {getattr(r, field):g}" for name, r in DEFAULTS.items()) for field in FIELDS)
     add("--learning-rate", type=positive, metavar="R", help=f"largest of the schedule (default {rate})")

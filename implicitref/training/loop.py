@@ -76,7 +76,7 @@ class Recipe:
 IMAGES = Recipe(
     2, learning_rate=3e-2, weight_decay=0.03, tol=3e-2, stop="relative-change", alpha="tuned", alpha_every=100, parts=6
 )
-RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": IMAGES}
+RECIPES = {"mon-fc": Recipe(), "mon-conv": IMAGES, "mon-multitier": dataclasses.replace(IMAGES, epochs=1)}
 PAPER = Recipe(40, 128, 1e-3, "step", weight_decay=0.0, tol=1e-2, stop="relative-change", alpha="tuned")
 
 
