@@ -461,7 +461,8 @@ def memory(case: Case, tol: float, batch: int = BATCH, workers: int = 2) -> dict
 
     What the factored blocks take is measured by a step of one sample, which computes them all.
     """
-    rng, side = np.random.default_rng(0), case.side - 2 * BORDER
+    rng = np.random.default_rng(0)
+    side = case.side - (2 * BORDER if len(case.channels) == 1 else 0)  # tiers halve the image, then pad
     build = ir.networks.mon_conv if len(case.channels) == 1 else ir.networks.mon_multitier
     channels: Any = case.channels[0] if len(case.channels) == 1 else case.channels
     network = build(rng, (1, side, side), channels)

@@ -84,12 +84,12 @@ def kernel_gradient(dD: Array, size: Pair, support: Pair, stride: Pair = (1, 1))
     -------
     array (out, in, kh, kw)
     """
-    # D is linear in k with coefficients E: dk = sum_q share(q) Re(conj(dD) E), the mean over the whole coarse grid
+    # D is linear in k with coefficients E: dk = Re sum_q share(q) dD(q) conj(E(q)), the mean over the whole coarse grid
     xp, (r1, r2), (K, w, o, i) = namespace(dD), stride, dD.shape
-    waves = _waves(size, support, stride)
-    first, second, share = (complex_like(dD, wave) for wave in (*waves, shares(coarse(size, stride))))
-    split = xp.conj(dD) * share[:, :, None, None]
-    split = xp.reshape(split, (K, w, r1, r2, o // (r1 * r2), r1, r2, i // (r1 * r2)))
+    first, second = (wave.conj() for wave in _waves(size, support, stride))
+    share = shares(coarse(size, stride))[:, :1]  # the same in every column
+    first, second = (complex_like(dD, wave) for wave in (first * share[:, :, None, None], second))
+    split = xp.reshape(dD, (K, w, r1, r2, o // (r1 * r2), r1, r2, i // (r1 * r2)))
     rows = xp.tensordot(split, first, axes=((0, 2, 5), (0, 1, 2)))  # (q2, s2, o, t2, i, d1)
     return xp.real(xp.tensordot(rows, second, axes=((0, 1, 3), (0, 1, 2))))
 
