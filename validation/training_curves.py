@@ -18,7 +18,7 @@ def draw(histories: dict[str, list[dict[str, Any]]]) -> Any:
     """Test error in percent and training loss after every epoch, against the minutes of training, one line a run."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
     for index, (name, history) in enumerate(histories.items()):
         minutes = [t / 60 for t in itertools.accumulate(epoch["seconds"] for epoch in history)]
@@ -27,8 +27,12 @@ def draw(histories: dict[str, list[dict[str, Any]]]) -> Any:
             ax.loglog(minutes, values, label=name, **{**style.line_style(index, len(values)), "markevery": 1})
     for ax, label in zip(axes, ("test error, %", "training loss of the epoch"), strict=True):
         ax.set(xlabel="minutes of training", ylabel=label)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.grid(alpha=0.3, which="both")
-    axes[1].legend(fontsize="small")
+    axes[0].set_yticks([0.5, 1, 2, 5], minor=False)
+    axes[0].yaxis.set_minor_formatter("")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     return figure
 
 
