@@ -45,6 +45,15 @@ def test_eps_eye_norm_largest(backend):
     assert arrays.largest(backend(np.ones((0,)))) == 0.0
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-10, 1.0, 1e17, 1e200])
+def test_norms_where_squares_leave_the_range(backend, size):
+    x = backend(np.full((1, 4), size if backend.eps < 1e-10 else size**0.15))
+    entry = float(backend.numpy(x)[0, 0])
+    with arrays.quiet():
+        found = arrays.total_norm(x), float(backend.numpy(arrays.norm(x))[0])
+    assert found == pytest.approx((2 * entry, 2 * entry), rel=8 * backend.eps)
+
+
 def test_largest_sees_nan():
     assert math.isnan(arrays.largest(np.array([1.0, np.nan, 0.0])))
 
