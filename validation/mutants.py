@@ -285,7 +285,7 @@ class Server:
             str(limit),
             json.dumps(runs),
         ]
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, cwd=folder, env=environment(folder), **pipes)
         self.folder = folder
 
@@ -294,7 +294,10 @@ class Server:
         path = self.folder / "mutant.py"
         path.write_text(text, encoding="utf-8")
         print(path, file=self.process.stdin, flush=True)
-        code, out = json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
+        answer = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not answer:
+            raise RuntimeError(f"mutant_server ended with status {self.process.wait()}; what it said stands above")
+        code, out = json.loads(answer)
         return code, out
 
     def __enter__(self) -> Server:

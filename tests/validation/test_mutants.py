@@ -122,6 +122,7 @@ def test_mutants_are_tried_in_forks_and_leave_nothing_behind(tmp_path, monkeypat
     shutil.copytree(mutants.ROOT / "validation", tmp_path / "validation")
     (tmp_path / "unshrunk.py").write_text(mutants.PROFILE)
     monkeypatch.setattr(mutants, "TESTS", {"m": ("tests/test_m.py",)})
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # an installed implicitref has one, this one has not
     with mutants.Server(tmp_path, "m", 60.0) as server:
         found = {}
         for mutant, text in mutants.mutants(tmp_path, "m"):
@@ -138,3 +139,6 @@ def test_mutants_are_tried_in_forks_and_leave_nothing_behind(tmp_path, monkeypat
         ("half", "x - x / 2"): 0,
     }
     assert (tmp_path / "implicitref" / "m.py").read_text() == MODULE
+    (tmp_path / "tests" / "test_m.py").write_text("import nothing_of_the_kind")
+    with mutants.Server(tmp_path, "m", 60.0) as server, pytest.raises(RuntimeError, match="ended with status 1"):
+        server.fate(MODULE)
