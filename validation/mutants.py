@@ -27,6 +27,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -293,7 +294,8 @@ class Server:
         """Exit status and output of the tests with that text; "elsewhere" where it cannot be tried by a fork."""
         path = self.folder / "mutant.py"
         path.write_text(text, encoding="utf-8")
-        print(path, file=self.process.stdin, flush=True)
+        with suppress(BrokenPipeError):
+            print(path, file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()  # type: ignore[union-attr]
         if not answer:
             raise RuntimeError(f"mutant_server ended with status {self.process.wait()}; what it said stands above")
