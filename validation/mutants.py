@@ -93,6 +93,8 @@ TESTS = {  # module: the tests that know it best, quick ones first
     "sequential/least_squares": ("tests/sequential/test_training.py",),
     "sequential/solvers": ("tests/sequential/test_training.py", "tests/sequential/test_non_strict.py"),
     "sequential/convex": ("tests/sequential/test_convex.py", "tests/validation/test_greedy_controls.py"),
+    "sequential/refinement": ("tests/sequential/test_refinement.py",),
+    "sequential/inputs": ("tests/sequential/test_training.py", "tests/sequential/test_refinement.py"),
     "sequential/non_strict": ("tests/sequential/test_non_strict.py",),
     "sequential/training": ("tests/sequential/test_training.py", "tests/sequential/test_non_strict.py"),
     "networks/ends": _ENDS,

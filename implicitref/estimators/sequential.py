@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -13,25 +12,27 @@ from sklearn.utils import check_random_state
 from .. import well_posed
 from ..activations import relu
 from ..arrays import Array, in_double, like, norm, to_numpy
-from ..sequential import adam, augment, greedy, partition
+from ..sequential import augment, greedy, partition, refine
+from ..sequential.training import FITTING
 from .base import CertifiedClassifier, Estimator, Regressor
 from .certificates import CertifiedValues, doubts, entrywise_lipschitz, pairs, readout_rounding, together
 
 __all__ = ["SequentialImplicitClassifier", "SequentialImplicitRegressor"]
 
-BATCH, EPOCHS, STEPS = 256, 20, 120  # of Adam in a block: as many epochs, and more where they have fewer steps
-
 
 class _Sequential(Estimator):
     """What classifier and regressor share."""
 
-    def _grow(self, X: Array, targets: Array, loss: str, solver: Any, fresh: bool) -> None:
+    def _grow(self, X: Array, targets: Array, loss: str, fresh: bool) -> None:
+        """`sequential.fit`, but that the blocks before `refine` are kept: a warm start goes on from them."""
         # an unpickled relu is another object than the one that greedy compares with
-        old: Any = None if fresh else dataclasses.replace(self.model_, activation=relu)
+        old: Any = None if fresh else dataclasses.replace(self._blocks, activation=relu)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        sizes = partition(self.order, self.n_blocks)
+        sizes, solver = partition(self.order, self.n_blocks), FITTING[loss]
         models = greedy(X, targets, sizes, loss=loss, solver=solver, random_state=seed, start=old)
-        self.model_: Any = functools.reduce(lambda _, model: model, models, old)
+        self._blocks: Any = functools.reduce(lambda _, model: model, models, old)
+        refined = loss == "cross-entropy"
+        self.model_: Any = refine(self._blocks, X, targets, random_state=seed) if refined else self._blocks
         self.history_ = self.model_.history
         self.loss_curve_ = [record.loss for record in self.history_]
         self.n_iter_ = len(self.history_)
@@ -65,7 +66,8 @@ class _Sequential(Estimator):
 
 
 class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
-    r"""A strictly block-triangular implicit model, ``z = relu(A z + B x)``, logits C z, trained greedily [GREEDY-Alg1].
+    r"""A strictly block-triangular implicit model, ``z = relu(A z + B x)``, logits C z, trained as by `sequential.fit`
+    [GREEDY-Alg1].
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
     fit_intercept : bool
         Append a constant column to X; without one the model is positively homogeneous [GREEDY-SecV-bias].
     warm_start : bool
-        Keep the blocks that are there and train those that a larger order and n_blocks add.
+        Go on from the blocks that are there with those that a larger order and n_blocks add.
     random_state : int, RandomState or None
 
     Examples
@@ -109,9 +111,7 @@ class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
         labels = self._labels(y, fresh)
         if fresh:
             self._learn_scale(X, None)
-        epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(len(labels) / BATCH)))
-        solver = functools.partial(adam, epochs=epochs, batch=BATCH)
-        self._grow(self._scaled(X), np.eye(len(self.classes_))[labels], "cross-entropy", solver, fresh)
+        self._grow(self._scaled(X), np.eye(len(self.classes_))[labels], "cross-entropy", fresh)
         return self
 
     def certified_lipschitz(self) -> np.ndarray:
@@ -172,7 +172,7 @@ class SequentialImplicitRegressor(Regressor, _Sequential):
         if weights is not None:
             root = like(x, np.sqrt(weights))[:, None]
             x, targets = root * x, root * targets
-        self._grow(x, targets, "squared", None, fresh)
+        self._grow(x, targets, "squared", fresh)
         return self
 
     def predict_with_bound(self, X: Any) -> CertifiedValues:

@@ -16,12 +16,13 @@ gamma, lambda          gamma, lam          the coefficients of Theorems 2 and 3
 from . import counts, non_strict
 from .conversions import feed_forward, from_implicit
 from .least_squares import least_squares, normal_residual
-from .model import Block, BlockTriangularModel, partition
+from .model import Block, BlockTriangularModel, Record, partition
 from .non_strict import fit_non_strict, greedy_non_strict
 from .problem import Problem, Solved, value, value_and_gradients
+from .refinement import refine
 from .solvers import adam, alternating, alternation, lbfgs, variable_projection
 from .theorems import SelfLoopModel, add_self_loops, remove_self_loops, remove_self_loops_vjp, with_self_loops
-from .training import Record, augment, fit, greedy, memory
+from .training import augment, fit, greedy, memory
 
 __all__ = [
     "Block",
@@ -49,6 +50,7 @@ __all__ = [
     "non_strict",
     "normal_residual",
     "partition",
+    "refine",
     "remove_self_loops",
     "remove_self_loops_vjp",
     "value",

@@ -23,7 +23,7 @@ from ..activations import Activation, relu
 from ..arrays import Array, alongside, checked, from_numpy, memoised, namespace, owned, zeros
 from ..errors import HypothesisError, ShapeError
 
-__all__ = ["Block", "BlockTriangularModel", "partition"]
+__all__ = ["Block", "BlockTriangularModel", "Record", "partition"]
 
 
 def partition(order: int, n_blocks: int) -> tuple[int, ...]:
@@ -58,6 +58,19 @@ class Block(NamedTuple):
     A: Array
     B: Array
     C: Array
+
+
+class Record(NamedTuple):
+    """What training one block did, or `refine` with all of them (block 0).
+
+    Losses are (8) or (9) over the number of samples; `dead` units are off on every sample.
+    """
+
+    block: int
+    before: float
+    loss: float
+    dead: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

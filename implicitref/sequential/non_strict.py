@@ -17,10 +17,11 @@ import numpy as np
 from ..activations import relu
 from ..arrays import Array, checked, from_numpy, is_array, to_numpy
 from ..losses import LOSSES
-from .model import BlockTriangularModel, partition
+from .inputs import seed_of
+from .model import BlockTriangularModel, Record, partition
 from .solvers import Solver, minimised
 from .theorems import SelfLoopModel, add_self_loops, with_self_loops
-from .training import Record, _seed, greedy
+from .training import greedy
 
 __all__ = ["Rows", "coupled", "fit_non_strict", "greedy_non_strict"]
 
@@ -84,7 +85,7 @@ def greedy_non_strict(
 
     Each block is first trained without couplings among its units (7), then with them, so the loss never rises.
     """
-    rng, done = np.random.default_rng(_seed(random_state)), 0
+    rng, done = np.random.default_rng(seed_of(random_state)), 0
     model: BlockTriangularModel | None = None
     for n in sizes:
         before = (1,) * done

@@ -62,13 +62,13 @@ def adam(
     before, p = problem.C.shape[1], problem.u.shape[1] - problem.C.shape[1]
     if components is None or p <= components:
         return _adam(problem, rng, epochs, batch, (learning_rate, final_rate), patience)
-    E = _principal(problem.u[:, before:], components, rng)
+    E = principal(problem.u[:, before:], components, rng)
     seen = problem._replace(u=np.concatenate([problem.z, problem.u[:, before:] @ E], axis=1))
     found = _adam(seen, rng, epochs, batch, (learning_rate, final_rate), patience)
     return found._replace(V=np.concatenate([found.V[:, :before], found.V[:, before:] @ E.T], axis=1))
 
 
-def _principal(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def principal(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """E (p, count): columns of x E are principal components of x, of about unit size; from some of the samples."""
     x = x[rng.permutation(len(x))[:SAMPLES]]
     values, vectors = np.linalg.eigh((x.T @ x).astype(np.float64) / len(x))
@@ -92,7 +92,7 @@ def _adam(
         order = rng.permutation(m)
         for k in range(pieces):
             part = problem if batch is None else problem.rows(order[k * batch : (k + 1) * batch])
-            now, state = _adam_step(part, now, state, _rate(*rates, (epoch + k / pieces) / epochs))
+            now, state = _adam_step(part, now, state, falling(*rates, (epoch + k / pieces) / epochs))
         loss = value(problem, now)
         stale = 0 if loss < lowest - CONVERGED else stale + 1
         best, lowest = (now, loss) if loss <= lowest else (best, lowest)
@@ -108,7 +108,8 @@ def _adam_step(problem: Problem, now: Solved, state: Any, rate: float) -> tuple[
     return Solved(**params), state
 
 
-def _rate(first: float, last: float | None, done: float) -> float:
+def falling(first: float, last: float | None, done: float) -> float:
+    """The rate when a part `done` of all steps is done: linear from the first to the last, or the first."""
     return first if last is None else first + (last - first) * done
 
 
@@ -329,6 +330,7 @@ SOLVERS: dict[str, Solver] = {
     "alternating": alternating,
     "l-bfgs": lbfgs,
     "adam": adam,
+    "adam-brief": functools.partial(adam, epochs=5),  # enough where `refine` follows
     # the paper's optimiser and rate on its interpolation tasks; it does not say for how long: 2000 steps give its 0.29
     "adam-paper": functools.partial(
         adam, epochs=2000, batch=None, learning_rate=1e-2, final_rate=None, components=None

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..activations import Activation, relu
-from ..arrays import Array, alongside, checked, from_numpy, is_array, namespace, to_numpy
-from ..errors import HypothesisError, ShapeError
-from ..losses import loss_named
-from .model import Block, BlockTriangularModel, check_activation, checked_sizes, partition
+from ..arrays import Array, checked, from_numpy, namespace, to_numpy
+from ..errors import HypothesisError
+from .inputs import check_start, checked_targets, seed_of
+from .model import Block, BlockTriangularModel, Record, check_activation, checked_sizes, partition
 from .problem import Problem, Solved, extended, unread, value
+from .refinement import refine
 from .solvers import SOLVERS, Solver, dead
 
-__all__ = ["Record", "augment", "fit", "greedy", "memory"]
+__all__ = ["augment", "fit", "greedy", "memory"]
 
 DEFAULTS = {"squared": "variable-projection", "cross-entropy": "adam"}
+FITTING = DEFAULTS | {"cross-entropy": "adam-brief"}  # in `fit`, where `refine` follows
 TRIES = 3  # draws for a block in which units are off on every sample
-
-
-class Record(NamedTuple):
-    """What training one block did. Losses are (8) or (9) over the number of samples; `dead` units are always off."""
-
-    block: int
-    before: float
-    loss: float
-    dead: int
-    seconds: float
 
 
 def fit(
@@ -46,7 +37,7 @@ def fit(
     activation: Activation = relu,
     random_state: int | np.random.Generator | None = None,
 ) -> BlockTriangularModel:
-    r"""A block-triangular model trained by Algorithm 1: the last that `greedy` yields [GREEDY-Alg1].
+    r"""A block-triangular model trained by Algorithm 1 [GREEDY-Alg1], for the cross-entropy then by `refine`.
 
     Parameters
     ----------
@@ -60,7 +51,9 @@ def fit(
     n_blocks : int, or sequence of int
         2 <= L <= n, or the sizes (n_1, ..., n_L) themselves [GREEDY-Rem3].
     loss, solver, activation, random_state
-        As in `greedy`.
+        As in `greedy`. With a `solver` the model is the last that `greedy` yields; without one it is what was found to
+        predict best: variable projection for the squared loss, and for the cross-entropy Adam, a few epochs a block,
+        then on all blocks together.
 
     Examples
     --------
@@ -72,9 +65,11 @@ def fit(
     >>> [record.loss <= record.before for record in model.history]
     [True, True]
     """
-    sizes = _sizes(order, n_blocks)
-    models = greedy(x, y, sizes, loss=loss, solver=solver, activation=activation, random_state=random_state)
-    return functools.reduce(lambda _, model: model, models)
+    sizes, seed = _sizes(order, n_blocks), seed_of(random_state)
+    chosen = FITTING.get(loss) if solver is None else solver
+    models = greedy(x, y, sizes, loss=loss, solver=chosen, activation=activation, random_state=seed)
+    model = functools.reduce(lambda _, model: model, models)
+    return refine(model, x, y, random_state=seed) if solver is None and loss == "cross-entropy" else model
 
 
 def greedy(
@@ -99,7 +94,7 @@ def greedy(
         (n_1, ..., n_L).
     loss : {"squared", "cross-entropy"}
         Half the squared distance (8) or (9), per sample.
-    solver : {"variable-projection", "alternating", "l-bfgs", "adam", "adam-paper"} or callable, optional
+    solver : {"variable-projection", "alternating", "l-bfgs", "adam", "adam-brief", "adam-paper"} or callable, optional
         What solves (7): a function of a `Problem` and random numbers. By default variable projection for the squared
         loss, Adam for the cross-entropy.
     activation : Activation
@@ -115,13 +110,13 @@ def greedy(
         After every block, with one more `Record` in its history, in the library of `x`.
     """
     x = checked("x", x, 2)
-    targets = _targets(y, x, loss)
+    targets = checked_targets(y, x, loss)
     sizes, chosen = checked_sizes(sizes), _solver(solver, loss)
     check_activation(activation)
     outputs = y.shape[1] if y.ndim == 2 else int(targets.max()) + 1
-    _check_start(start, sizes, x, outputs, activation)
+    check_start(start, sizes, x, outputs, activation)
     C = np.zeros((outputs, 0), to_numpy(x[:0, :]).dtype) if start is None else to_numpy(start.C)
-    return _greedy(x, targets, C, sizes, loss, chosen, activation, _seed(random_state), start)
+    return _greedy(x, targets, C, sizes, loss, chosen, activation, seed_of(random_state), start)
 
 
 def _greedy(
@@ -224,41 +219,6 @@ def _sizes(order: int, n_blocks: Any) -> tuple[int, ...]:
     return sizes
 
 
-def _targets(y: Any, x: Array, loss: str) -> np.ndarray:
-    """Targets (m, q) or labels (m,), on the host."""
-    loss_named(loss)
-    m = x.shape[0]
-    if m < 2:
-        raise ShapeError(f"x must hold at least 2 samples; got {m}.")
-    xp = namespace(x)
-    if not bool(xp.any(x != x[:1, :])):
-        raise HypothesisError("x must not be constant: all samples are equal, and no model can tell them apart.")
-    targets = _labels(y) if loss == "cross-entropy" else to_numpy(alongside("y", checked("y", y, 2), x))
-    if targets.shape[0] != m:
-        raise ShapeError(f"y must have a row for each of the {m} samples of x; got shape {tuple(y.shape)}.")
-    if not math.prod(targets.shape):
-        raise ShapeError(f"y must have at least one column; got shape {tuple(y.shape)}.")
-    return targets
-
-
-def _labels(y: Any) -> np.ndarray:
-    if not is_array(y):
-        raise TypeError(f"y must be an array; got {type(y).__name__}. Use numpy.asarray.")
-    host = to_numpy(y)
-    if host.ndim == 1 and host.dtype.kind in "iu":
-        if host.size and host.min() < 0:
-            raise HypothesisError(f"labels y must be 0, 1, ...; got {host.min()}.")
-        return host
-    if host.ndim != 2:
-        raise ShapeError(f"y must be one-hot (m, classes) or integer labels (m,); got {host.dtype} {host.shape}.")
-    if not (np.isin(host, (0, 1)).all() and (host.sum(axis=1) == 1).all()):
-        raise HypothesisError(
-            "y must be one-hot, a single 1 in every row and 0 elsewhere: (9) is the cross-entropy only where the rows "
-            "sum to 1 [GREEDY-Eq9]. Give integer labels (m,) otherwise."
-        )
-    return np.asarray(np.argmax(host, axis=1))
-
-
 def _solver(solver: str | Solver | None, loss: str) -> Solver:
     if callable(solver):
         return solver
@@ -266,29 +226,3 @@ def _solver(solver: str | Solver | None, loss: str) -> Solver:
     if name not in SOLVERS:
         raise HypothesisError(f"solver must be one of {', '.join(SOLVERS)}, or a function; got {solver!r}.")
     return SOLVERS[name]
-
-
-def _seed(random_state: Any) -> int:
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63))
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
-        raise HypothesisError(f"random_state must be an integer >= 0, a Generator or None; got {random_state!r}.")
-    return int(random_state)
-
-
-def _check_start(start: Any, sizes: tuple[int, ...], x: Array, outputs: int, activation: Activation) -> None:
-    if start is None:
-        return
-    if not isinstance(start, BlockTriangularModel):
-        raise TypeError(f"start must be a BlockTriangularModel; got {type(start).__name__}.")
-    wanted = sizes[: len(start.sizes)], x.shape[1], outputs
-    found = start.sizes, start.B.shape[1], start.C.shape[0]
-    if found != wanted:
-        raise ShapeError(
-            "start must be of blocks {} with {} inputs and {} outputs; got ".format(*wanted)
-            + "blocks {} with {} and {}.".format(*found)
-        )
-    if start.activation is not activation:
-        raise HypothesisError(f"start has the activation {start.activation!r}; got activation = {activation!r}.")

@@ -157,20 +157,25 @@ TINY = images.Sizes(order=4, n_blocks=2, hidden=(6,), epochs=2)
 def test_images_by_all_models_and_resumed(tmp_path):
     few, kept = datasets.digits(), images.Checkpoint(tmp_path / "b.npz")
     found = images.classification(few, 0, kept, TINY)
-    models = [images.OURS, images.NETWORK, images.FULL_BATCH, images.END_TO_END]
+    models = [images.OURS, images.ALONE, images.NETWORK, images.FULL_BATCH, images.END_TO_END]
     assert [row.model for row in found.rows] == models
-    assert [row.weights for row in found.rows] == [4 + 4 * 65 + 40, 65 * 6 + 70, 65 * 6 + 70, 16 + 4 * 65 + 40]
+    assert [row.weights for row in found.rows] == [*2 * (4 + 4 * 65 + 40,), 65 * 6 + 70, 65 * 6 + 70, 16 + 4 * 65 + 40]
     assert all(row.printed is None for row in found.rows)  # of MNIST and Fashion-MNIST only
-    assert [stage.block for stage in found.stages] == [1, 2]
-    assert found.stages[1].loss < found.stages[0].loss < np.log(10)  # what guessing costs
+    assert [stage.block for stage in found.stages] == [1, 2, 0]
+    assert found.stages[2].loss < found.stages[1].loss < found.stages[0].loss < np.log(10)  # what guessing costs
+    assert found.rows[0].score > found.rows[1].score
     m = len(few.x_train)
-    assert [stage.numbers for stage in found.stages] == [2 * (m + 65) + 20, 2 * (2 + m + 65) + 40]
+    assert [stage.numbers for stage in found.stages] == [
+        2 * (m + 65) + 20,
+        2 * (2 + m + 65) + 40,
+        4 * (4 + 512 + 65 + 10),
+    ]
     assert all(stage.peak_mib is None or stage.peak_mib > 50 for stage in found.stages)
     with pytest.raises(ValueError, match=r"exists\. Add --resume"):
         images.sequentially(few, 0, kept, TINY)
     row, stages = images.sequentially(few, 0, kept._replace(resume=True), TINY)
     assert row.score == found.rows[0].score
-    assert [stage.peak_mib for stage in stages] == [None, None]
+    assert [stage.peak_mib for stage in stages[:2]] == [None, None]
     with pytest.raises(ValueError, match="random_state = 0"):
         images.sequentially(few, 1, kept._replace(resume=True), TINY)
 
