@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import time
 
 import numpy as np
 import pytest
@@ -101,6 +103,25 @@ def test_images_held_out_are_predicted_better_than_by_blocks_alone():
 
     assert accuracy() > accuracy(solver="adam") + 0.01
     assert accuracy() > 0.96
+
+
+def test_minibatches_take_every_row_once_an_epoch_and_say_how_much_is_done():
+    steps = list(refinement._minibatches(10, 2, 4, np.random.default_rng(0)))
+    rows = [list(rows) for rows, _ in steps]
+    assert [len(r) for r in rows] == [4, 4, 2, 4, 4, 2]
+    assert [sorted(itertools.chain(*part)) for part in (rows[:3], rows[3:])] == [list(range(10))] * 2
+    assert_close(np.array([done for _, done in steps]), np.arange(6) / 6, scale=1.0, tol=1e-15)
+
+
+def test_the_record_counts_dead_units_and_seconds():
+    (x, y), model = task(), grown()
+    B = model.B.copy()
+    B[[1, 4]] = [0, 0, 0, -1e6]
+    dead = dataclasses.replace(model, A=0 * model.A, B=B)
+    began = time.perf_counter()
+    record = sequential.refine(dead, x, y, epochs=1, learning_rate=1e-6, random_state=0).history[-1]
+    assert record.dead == 2
+    assert 0 < record.seconds < time.perf_counter() - began
 
 
 def test_noise_costs_loss_on_the_samples():
