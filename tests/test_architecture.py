@@ -174,6 +174,37 @@ def test_public_functions_have_docstrings(module):
                 assert ast.get_docstring(node), f"{module}.{node.name} has no docstring"
 
 
+WRITES = {"write_text", "write_bytes", "savez", "savez_compressed", "tofile", "dump"}
+MAY_WRITE = {  # what else opens a file to write: the journal appends whole lines, the rest is for developers
+    "archives", "__main__", "validation.journal", "validation.mutants", "validation.mutant_server",
+    "validation.bench_conv", "validation.training_curves",
+}  # fmt: skip
+
+
+def _opens_to_write(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    modes = [a.value for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
+    return name in WRITES or (name == "open" and any(str(mode).rstrip("bt+") in {"w", "a", "x"} for mode in modes))
+
+
+def test_files_are_written_in_one_step_only():
+    """Everything that users keep goes through `archives.write_atomically`: the old file or the new one, never half."""
+    from implicitref.claims import validation
+
+    beside = Path(validation().__file__).parent
+    trees = SOURCES | {
+        ".".join(["validation", *path.relative_to(beside).with_suffix("").parts]): ast.parse(path.read_text("utf-8"))
+        for path in beside.rglob("*.py")
+    }
+    writing = {
+        name
+        for name, tree in trees.items()
+        if any(isinstance(node, ast.Call) and _opens_to_write(node) for node in ast.walk(tree))
+    }
+    assert writing <= MAY_WRITE
+    assert "archives" in writing
+
+
 def test_median_function_is_short():
     lengths = {}
     for module, tree in SOURCES.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -221,8 +223,6 @@ WRITING = """
 
 def is_whole(kind, path):
     if kind == "json":
-        import json
-
         values = json.loads(path.read_text())["values"]
         return len(values) == 100_000 and len(set(values)) == 1
     loaded = ir.load(path)
@@ -246,3 +246,44 @@ def test_sigkill_in_the_middle_of_a_writer_leaves_the_old_or_the_new_file(tmp_pa
     process.wait()
     process.stdout.close()
     assert is_whole(kind, path)
+
+
+COMMANDS = {
+    "vectors": ("vectors", "write", "{folder}"),
+    "verify": ("verify", "--claim", "MON-Thm1", "--json", "{folder}/r.json", "--html", "{folder}/r.html"),
+    "reproduce": ("reproduce", "mon-table-d1", "--out", "{folder}", "--json", "{folder}/t.json"),
+}
+
+
+def is_complete(path):
+    """Nothing of a file is missing, by what its format ends with."""
+    content = path.read_bytes()
+    match path.suffix:
+        case ".json":
+            return isinstance(json.loads(content), dict)
+        case ".npz":
+            return bool(np.load(path, allow_pickle=False).files)
+        case ".png":
+            return content.endswith(b"IEND\xaeB`\x82")
+        case ".csv":
+            return len({len(row) for row in csv.reader(content.decode().splitlines())}) == 1 and content.endswith(b"\n")
+    return content.rstrip().endswith({".svg": b"</svg>", ".html": b"</html>"}[path.suffix])
+
+
+def finished(folder):
+    """What a command has put in place: unfinished files have names that begin with a dot, a journal grows by lines."""
+    return {path for path in folder.rglob("[!.]*") if path.is_file() and path.suffix != ".journal"}
+
+
+@pytest.mark.parametrize(("name", "count"), [("vectors", 20), ("verify", 1), ("reproduce", 1)])
+def test_sigkill_of_a_command_leaves_whole_files(tmp_path, name, count):
+    """Killed as soon as so many files are there, when it is writing the next."""
+    command = [sys.executable, "-m", "implicitref", *(part.format(folder=tmp_path) for part in COMMANDS[name])]
+    environment = {**os.environ, "PYTHONPATH": str(Path(ir.__file__).parents[1])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(finished(tmp_path)) < count and process.poll() is None:
+        time.sleep(1e-3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(found := finished(tmp_path)) >= count
+    assert [path for path in found if not is_complete(path)] == []

@@ -21,6 +21,8 @@ from .solvers import falling, principal
 
 __all__ = ["refine"]
 
+STEPS = 5  # of an epoch, or more: few samples would otherwise be done with before anything has moved
+
 
 def refine(
     model: BlockTriangularModel,
@@ -29,17 +31,17 @@ def refine(
     *,
     loss: str = "cross-entropy",
     epochs: int = 150,
-    batch: int = 512,
+    batch: int = 1024,
     learning_rate: float = 2e-2,
     noise: float = 0.3,
-    components: int = 100,
+    components: int = 64,
     random_state: int | np.random.Generator | None = None,
 ) -> BlockTriangularModel:
     r"""A, B and C of all blocks together by Adam, on samples with noise; the loss on `x` does not rise.
 
     Algorithm 1 chooses every block for the loss that it leaves at once, not for the blocks to come [GREEDY-Alg1]; here
     its model is where gradient steps on all of them begin. A step costs what one of an explicit network costs: features
-    by substitution, their gradient by substitution backwards. Gaussian noise on the inputs is, to second order in its
+    by substitution, their gradient by substitution backwards. Noise on the inputs is, to second order in its
     size, a penalty on the slope of the model (Bishop, Neural Computation 7, 1995), without which the weights, no longer
     held by the blocks before, fit single samples.
 
@@ -50,12 +52,14 @@ def refine(
     x, y : array (m, p), and (m, q) or labels (m,)
         As in `greedy`.
     loss : {"cross-entropy", "squared"}
-    epochs, batch, components : int, >= 1
+    epochs, batch : int, >= 1
+        Minibatches have at most so many samples, and fewer where an epoch would have less than five steps.
+    components : int, >= 1
         B is sought in the span of so many principal directions of x, each scaled to unit size, as in `adam`.
     learning_rate : float, > 0
         The rate falls from it to 0, linearly.
     noise : float, >= 0
-        Standard deviation of what is added to the sizes along these directions, at every step anew.
+        Standard deviation of what is added along every direction, uniform and at every step anew.
     random_state : int, numpy.random.Generator or None
 
     Returns
@@ -109,20 +113,19 @@ def _descended(
     rng: np.random.Generator,
 ) -> BlockTriangularModel:
     E = principal(u, components, rng)
-    seen, now, state = u @ E, _in_the_span(model, u, E), None
+    seen, now, state, width = u @ E, _in_the_span(model, u, E), None, math.sqrt(12) * noise
     for rows, done in _minibatches(len(u), epochs, batch, rng):
-        part = seen[rows] + noise * rng.standard_normal((len(rows), components), seen.dtype.type)
+        part = seen[rows] + width * (rng.random((len(rows), components), seen.dtype.type) - 0.5)
         now, state = _step(now, part, targets[rows], loss, falling(learning_rate, 0, done), state)
     return dataclasses.replace(now, B=now.B @ E.T)
 
 
 def _minibatches(m: int, epochs: int, batch: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, float]]:
     """Rows of every step, in a new order every epoch, and the part of all steps that is done."""
-    pieces = math.ceil(m / batch)
+    pieces = max(math.ceil(m / batch), min(STEPS, m))
     for epoch in range(epochs):
-        order = rng.permutation(m)
-        for k in range(pieces):
-            yield order[k * batch : (k + 1) * batch], (epoch + k / pieces) / epochs
+        for k, rows in enumerate(np.array_split(rng.permutation(m), pieces)):
+            yield rows, (epoch + k / pieces) / epochs
 
 
 def _step(

@@ -15,7 +15,7 @@ from ..arrays import Array, checked, from_numpy, namespace, to_numpy
 from ..errors import HypothesisError
 from .inputs import check_start, checked_targets, seed_of
 from .model import Block, BlockTriangularModel, Record, check_activation, checked_sizes, partition
-from .problem import Problem, Solved, extended, unread, value
+from .problem import Problem, Solved, unread, value
 from .refinement import refine
 from .solvers import SOLVERS, Solver, dead
 
@@ -130,18 +130,25 @@ def _greedy(
     seed: int,
     model: BlockTriangularModel | None,
 ) -> Iterator[BlockTriangularModel]:
-    u = to_numpy(x)
+    n, host = sum(sizes), to_numpy(x)
+    seen = np.concatenate([np.empty((len(host), n), host.dtype), host], axis=1)  # [z_L, ..., z_1, x], from the right
     for V in _weights(model):
-        u = extended(u, V, activation)
+        n = _written(seen, n, V, activation)
     for i in range(0 if model is None else len(model.sizes), len(sizes)):
         began = time.perf_counter()
-        problem = Problem(u, targets, C, sizes[i], loss, activation)
+        problem = Problem(seen[:, n:], targets, C, sizes[i], loss, activation)
         found, before, after = _block(problem, solver, np.random.default_rng([seed, i]))
         off = int(dead(problem, found.V).sum())
-        u, C = extended(u, found.V, activation), found.C
+        n, C = _written(seen, n, found.V, activation), found.C
         record = Record(i + 1, before, after, off, time.perf_counter() - began)
         model = _grown(model, found, activation, record, x)
         yield model
+
+
+def _written(seen: np.ndarray, n: int, V: np.ndarray, activation: Activation) -> int:
+    """phi(V u) to the left of u = seen[:, n:], where nothing is yet; where u begins from then on."""
+    seen[:, n - len(V) : n] = activation(seen[:, n:] @ V.T)
+    return n - len(V)
 
 
 def _block(problem: Problem, solver: Solver, rng: np.random.Generator) -> tuple[Solved, float, float]:

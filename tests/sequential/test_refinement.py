@@ -105,12 +105,16 @@ def test_images_held_out_are_predicted_better_than_by_blocks_alone():
     assert accuracy() > 0.96
 
 
-def test_minibatches_take_every_row_once_an_epoch_and_say_how_much_is_done():
-    steps = list(refinement._minibatches(10, 2, 4, np.random.default_rng(0)))
-    rows = [list(rows) for rows, _ in steps]
-    assert [len(r) for r in rows] == [4, 4, 2, 4, 4, 2]
-    assert [sorted(itertools.chain(*part)) for part in (rows[:3], rows[3:])] == [list(range(10))] * 2
-    assert_close(np.array([done for _, done in steps]), np.arange(6) / 6, scale=1.0, tol=1e-15)
+@pytest.mark.parametrize(
+    ("m", "batch", "sizes"), [(40, 7, [7, 7, 7, 7, 6, 6]), (12, 100, [3, 3, 2, 2, 2]), (3, 9, [1] * 3)]
+)
+def test_minibatches_take_every_row_once_an_epoch_and_say_how_much_is_done(m, batch, sizes):
+    steps = list(refinement._minibatches(m, 2, batch, np.random.default_rng(0)))
+    rows, pieces = [list(rows) for rows, _ in steps], len(sizes)
+    assert [len(r) for r in rows] == 2 * sizes
+    assert [sorted(itertools.chain(*part)) for part in (rows[:pieces], rows[pieces:])] == [list(range(m))] * 2
+    assert rows[:pieces] != rows[pieces:]
+    assert_close(np.array([done for _, done in steps]), np.arange(2 * pieces) / (2 * pieces), scale=1.0, tol=1e-15)
 
 
 def test_the_record_counts_dead_units_and_seconds():

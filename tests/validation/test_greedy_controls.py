@@ -75,7 +75,7 @@ def worse_block_kept(patch):
 
 def other_numbers_after_resuming(patch):
     draws = iter(range(10**6))
-    patch.setattr(training, "_seed", lambda random_state: next(draws))
+    patch.setattr(training, "seed_of", lambda random_state: next(draws))
 
 
 def features_not_counted(patch):

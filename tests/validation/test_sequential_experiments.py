@@ -168,7 +168,7 @@ def test_images_by_all_models_and_resumed(tmp_path):
     assert [stage.numbers for stage in found.stages] == [
         2 * (m + 65) + 20,
         2 * (2 + m + 65) + 40,
-        4 * (4 + 512 + 65 + 10),
+        4 * (4 + 1024 + 65 + 10),
     ]
     assert all(stage.peak_mib is None or stage.peak_mib > 50 for stage in found.stages)
     with pytest.raises(ValueError, match=r"exists\. Add --resume"):

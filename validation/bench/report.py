@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ...archives import write_atomically
 from ..artefacts import as_csv, missing_for_pictures, rendered, save
 from ..table import number
 from .curves import Curve, picture
@@ -74,7 +75,8 @@ def save_all(folder: Path, rows: Sequence[Row], found: Sequence[Curve]) -> list[
     """rows.csv, and of every curve CSV, PNG and SVG; the paths."""
     paths = [folder / "rows.csv"]
     folder.mkdir(parents=True, exist_ok=True)
-    paths[0].write_text(as_csv([_joined(row._asdict()) for row in rows]), encoding="utf-8")
+    table = as_csv([_joined(row._asdict()) for row in rows])
+    write_atomically(paths[0], lambda file: file.write(table.encode()))
     for curve in found:
         paths += save(folder / curve.name, [p._asdict() for p in curve.points], picture(curve))
     return paths
