@@ -354,5 +354,10 @@ def test_pickle_and_copy(activation):
 def test_get_by_name():
     assert activations.get("relu") is activations.relu
     assert repr(activations.get("soft_threshold", 0.25)) == "soft_threshold(0.25)"
+    assert repr(activations.get("leaky_relu")) == repr(activations.leaky_relu())
     with pytest.raises(ir.HypothesisError, match="activation must be one of"):
         activations.get("swish")
+    with pytest.raises(ir.HypothesisError, match=r"relu has no parameter; got 0\.5"):
+        activations.get("relu", 0.5)
+    with pytest.raises(ir.HypothesisError, match=r"leaky_relu has one parameter; got 0\.1, 0\.2"):
+        activations.get("leaky_relu", 0.1, 0.2)

@@ -176,3 +176,8 @@ def test_real_and_complex_numbers_follow():
     assert z.dtype == np.complex64
     np.testing.assert_array_equal(z, [1 + 3j, 2 - 4j])
     assert arrays.real_like(z, np.float64([1.0])).dtype == np.float32
+
+
+def test_integers_beyond_every_float_are_infinite_numbers():
+    assert arrays.as_number(10**400) == math.inf
+    assert arrays.as_number(-(10**400)) == -math.inf

@@ -408,11 +408,11 @@ EDITS = {
     "picard_with_the_transposed_matrix": ("well_posed", "picard", "namespace(A).matrix_transpose(A)", "A"),
     # block-triangular models
     "slope_forgotten_in_substitution": (
-        "sequential.model", "BlockTriangularModel.features_vjp", "jac[:, s] * dz", "dz"),
+        "sequential.model", "BlockTriangularModel.features_vjp", "jac[s, :] * dz", "dz"),
     "mask_forgotten_in_the_gradient": (
-        "sequential.model", "BlockTriangularModel.features_vjp", "dpre_t @ z * self.mask()", "dpre_t @ z"),
+        "sequential.model", "BlockTriangularModel.features_vjp", "dpre @ z * self.mask()", "dpre @ z"),
     "other_block_fed_back": (
-        "sequential.model", "BlockTriangularModel.features_vjp", "+ piece @ self", "- piece @ self"),
+        "sequential.model", "BlockTriangularModel.features_vjp", ":, :] + xp.matrix", ":, :] - xp.matrix"),
     "remainder_lost_in_the_partition": ("sequential.model", "partition", "order - size * (n_blocks - 1)", "size"),
     "self_loop_of_the_input_forgotten": ("sequential.theorems", "remove_self_loops", "B / (1 - a)", "B"),
     "self_loops_not_differentiated": (

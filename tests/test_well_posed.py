@@ -242,6 +242,36 @@ def test_p_matrix_test_is_exact_where_floating_point_is_not():
     assert not wp.is_p_matrix(third)
 
 
+@pytest.mark.claim("NEW-relu-wellposed")
+@pytest.mark.parametrize("size_of_errors", [0.0, 1e-15, 1e-8, 0.1, 0.4])
+def test_doubts_of_a_schur_complement_cover_errors_and_rounding(size_of_errors):
+    """Matrices anywhere within the errors, also in the corners, where they add up; complements near 0 and far from."""
+    rng = np.random.default_rng(0)
+    attained = []
+    for trial in range(300):
+        node = rng.normal(size=(2, 2)) * 10.0 ** rng.integers(-2, 3, size=(2, 2))
+        if trial % 3 == 0:
+            node[1, 1] = node[1, 0] / node[0, 0] * node[0, 1]  # cancels: the complement is rounding
+        errors = np.abs(node) * size_of_errors * rng.uniform(0.5, 1, size=(2, 2))
+        found, doubt = (part[0, 0, 0] for part in wp._schur(node[None], errors[None]))
+        for corner in itertools.product((-1, 1), repeat=4):
+            near = [
+                [Fraction(v) + s * Fraction(e) for v, e, s in zip(*row, strict=True)]
+                for row in zip(node.tolist(), errors.tolist(), np.reshape(corner, (2, 2)).tolist(), strict=True)
+            ]
+            exact = near[1][1] - near[1][0] * near[0][1] / near[0][0]
+            off = abs(exact - Fraction(float(found)))
+            assert off <= Fraction(float(doubt))
+            attained.append(float(off / Fraction(float(doubt))))
+    assert max(attained) > (0.2 if size_of_errors < 1e-14 else 0.99)  # and no larger than it must be
+
+
+@pytest.mark.claim("NEW-relu-wellposed")
+def test_the_sign_of_a_pivot_in_doubt_leaves_everything_in_doubt():
+    _, doubt = wp._schur(np.ones((1, 2, 2)), np.full((1, 2, 2), 1.0))
+    assert doubt[0, 0, 0] == math.inf
+
+
 @pytest.mark.claim("GREEDY-Thm1", "NEW-relu-wellposed")
 @given(seed=seeds, n=st.integers(1, 7))
 def test_a_perron_eigenvalue_below_one_and_monotonicity_are_sufficient_for_relu(seed, n):
@@ -276,6 +306,50 @@ def test_the_margin_of_the_comparison_is_below_its_exact_value():
         products = [[Fraction(a) * Fraction(x) for a, x in zip(row, w.tolist(), strict=True)] for row in M.tolist()]
         exact = [Fraction(x) - sum(row) for x, row in zip(w.tolist(), products, strict=True)]
         assert all(Fraction(g) <= e for g, e in zip(gap.tolist(), exact, strict=True))
+
+
+def solved_in_fractions(M, r):
+    """(I - M)^-1 r by elimination; M is an M-matrix's complement, so that no pivot is 0."""
+    n = len(r)
+    rows = [[Fraction(i == j) - Fraction(M[i][j]) for j in range(n)] + [Fraction(r[i])] for i in range(n)]
+    for i in range(n):
+        rows[i] = [v / rows[i][i] for v in rows[i]]
+        for k in range(n):
+            if k != i:
+                rows[k] = [a - rows[k][i] * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return [row[-1] for row in rows]
+
+
+@pytest.mark.claim("NEW-cert-G1")
+@pytest.mark.parametrize("gap", [1.0, 1e-2, 1e-6, 1e-10])
+def test_amplified_residuals_are_no_smaller_than_in_fractions(gap):
+    """Also where 1 - rho is a few thousand units of rounding, which a bound without its rounding terms falls below."""
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        n = 1 + seed % 3
+        M = scaled(rng, n, 1 - gap) if gap < 1 else np.zeros((n, n))
+        comparison, r = wp._comparison(np.abs(M)), rng.uniform(size=(2, n)) * 10.0 ** rng.integers(-3, 3)
+        found = wp._amplified(comparison, r)
+        for k in range(2):
+            exact = solved_in_fractions(comparison.magnitude.tolist(), r[k].tolist())
+            assert all(Fraction(f) >= e for f, e in zip(found[k].tolist(), exact, strict=True))
+            assert found[k].max() <= float(max(exact)) * (1 + 1e-13 / gap)
+
+
+@pytest.mark.claim("NEW-cert-G1")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bound_of_one_unit_covers_the_rounding_of_its_residual(dtype):
+    """At least |x - relu(a x + b)|/(1 - |a|), in fractions; with cancellation, and with x far away."""
+    rng = np.random.default_rng(0)
+    for trial in range(300):
+        a = float(dtype(rng.uniform(-0.9, 0.9))) if trial % 2 else 0.0
+        x = dtype(rng.normal() * 10.0 ** rng.integers(0, 7))
+        b = dtype(-a * x + (rng.uniform(0, 1e-6) if trial % 3 else rng.uniform(0, 1)))
+        found = wp.bound(np.array([[a]], dtype), np.array([[x]]), np.array([[b]]), relu)
+        exact = abs(Fraction(float(x)) - max(Fraction(a) * Fraction(float(x)) + Fraction(float(b)), 0)) / (
+            1 - abs(Fraction(a))
+        )
+        assert Fraction(float(found[0, 0])) >= exact
 
 
 @pytest.mark.claim("NEW-cert-G1")
@@ -480,6 +554,15 @@ def test_backends_agree(backend):
         assert_close(backend.numpy(project(backend(A), 0.5)), project(A, 0.5), scale=size(A), tol=16 * backend.eps)
     assert_close(wp.perron(backend(A)), 0.8, scale=1.0, tol=1e-6 if not backend.double else 1e-12)
     assert wp.relu_well_posed(backend(A))
+
+
+def test_picard_stops_as_soon_as_its_certificate_allows():
+    """z = z/2 + 1: after k steps both the change and the distance to 2 are 2^(1-k), known beforehand."""
+    for tol in (1e-3, 1e-6, 1e-9):
+        solution = wp.solve(np.array([[0.5]]), np.array([[1.0]]), relu, tol=tol)
+        assert solution.iterations == math.ceil(1 - math.log2(tol))
+    A = np.array([[0.0, 0.9], [0.0, 0.0]])  # exact in two steps; the third shows it, whichever way A is turned
+    assert wp.solve(A, np.array([[1.0, 1.0]]), relu, tol=1e-9).iterations == 3
 
 
 def test_bound_of_single_precision_covers_it():

@@ -171,11 +171,11 @@ class BlockTriangularModel:
         """z = phi(A z + B x) by substitution, block after block: (batch, p) to (batch, n) [GREEDY-Eq5]."""
         x = self._checked_input(x)
         xp = namespace(x)
-        injection, z = x @ xp.matrix_transpose(self.B), zeros((x.shape[0], 0), x)
+        # in columns, as in the paper: a block is then a few whole rows
+        injection, z = self.B @ xp.matrix_transpose(x), zeros((0, x.shape[0]), x)
         for s in self.slices:
-            pre = z @ xp.matrix_transpose(self.A[s, s.stop :]) + injection[:, s]
-            z = xp.concat([self.activation(pre), z], axis=1)
-        return z
+            z = xp.concat([self.activation(self.A[s, s.stop :] @ z + injection[s, :]), z], axis=0)
+        return xp.matrix_transpose(z)
 
     # p = A z + B x, z = phi(p), J = diag phi'(p), so with dp = J (dz + A' dp), from block L down:
     # d<dz, z> = <dp, dA z + dB x + B dx>, and dA is wanted inside the triangle only.
@@ -183,14 +183,14 @@ class BlockTriangularModel:
     def features_vjp(self, x: Array, z: Array, dz: Array) -> dict[str, Array]:
         """Gradient of ``sum_batch <dz, features(x)>`` for A, B and x, at z = features(x), all (batch, .)."""
         xp = namespace(x)
-        jac, pieces = self.activation.derivative(self.pre(x, z)), []
+        jac, dz = (xp.matrix_transpose(rows) for rows in (self.activation.derivative(self.pre(x, z)), dz))
+        pieces = []
         for s in reversed(self.slices):
-            piece = jac[:, s] * dz[:, : s.stop - s.start]
-            dz = dz[:, s.stop - s.start :] + piece @ self.A[s, s.stop :]
+            piece = jac[s, :] * dz[: s.stop - s.start, :]
+            dz = dz[s.stop - s.start :, :] + xp.matrix_transpose(self.A[s, s.stop :]) @ piece
             pieces.append(piece)
-        dpre = xp.concat(pieces, axis=1)
-        dpre_t = xp.matrix_transpose(dpre)
-        return {"A": (dpre_t @ z) * self.mask(), "B": dpre_t @ x, "x": dpre @ self.B}
+        dpre = xp.concat(pieces, axis=0)
+        return {"A": (dpre @ z) * self.mask(), "B": dpre @ x, "x": xp.matrix_transpose(dpre) @ self.B}
 
     def predict(self, x: Array) -> Array:
         """y = C z: (batch, p) to (batch, q) [GREEDY-Eq2, GREEDY-Asm2]."""

@@ -330,7 +330,8 @@ SOLVERS: dict[str, Solver] = {
     "alternating": alternating,
     "l-bfgs": lbfgs,
     "adam": adam,
-    "adam-brief": functools.partial(adam, epochs=5),  # enough where `refine` follows
+    # enough where `refine` follows
+    "adam-brief": functools.partial(adam, epochs=5, batch=512, learning_rate=7e-3, components=64),
     # the paper's optimiser and rate on its interpolation tasks; it does not say for how long: 2000 steps give its 0.29
     "adam-paper": functools.partial(
         adam, epochs=2000, batch=None, learning_rate=1e-2, final_rate=None, components=None

@@ -168,6 +168,14 @@ def test_the_sizes_of_the_zero_padded_networks():
     assert np.abs(received[:, :, :5, :5]).min() > 0  # A_22' reaches one pixel into the rows that receive nothing
 
 
+def test_states_that_are_not_long_have_their_norms_exactly():
+    params = draw([(14, 14), (7, 7)], [2, 2], seed=25)
+    W, G = tiers(np.asarray, **params), np.eye(490) - weight(**params)
+    assert W.size == 490
+    assert_close(W.lipschitz(), np.linalg.norm(G, 2), scale=W.lipschitz(), tol=1e-13)
+    assert_close(W.monotonicity(), np.linalg.eigvalsh((G + G.T) / 2)[0], scale=W.lipschitz(), tol=1e-13)
+
+
 def test_long_states_have_their_norms_from_lanczos():
     params = draw([(16, 16), (8, 8)], [2, 2], seed=25)
     W, G = tiers(np.asarray, **params), np.eye(640) - weight(**params)

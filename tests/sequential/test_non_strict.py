@@ -60,7 +60,7 @@ def test_coupling_never_raises_the_loss(loss):
         model = non_strict.coupled(strict, x, y, loss, np.random.default_rng(5))
         gains.append(strict.history[-1].loss - model.history[-1].loss)
         assert model.sizes == (1,) * sum(strict.sizes)
-    assert min(gains) >= 0
+    assert min(gains) >= -1e-14  # the loss of one model, summed in two ways
     assert max(gains) > 1e-3, "couplings never helped: the test shows nothing"
     one_hot = np.eye(2)[y] if loss == "cross-entropy" else y
     np.testing.assert_array_equal(non_strict.coupled(strict, x, one_hot, loss, np.random.default_rng(5)).A, model.A)

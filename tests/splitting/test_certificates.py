@@ -227,3 +227,17 @@ def test_every_rounding_is_counted(alone):
     inclusion = ir.mon.forward_inclusion(W, parts["b"], activation)
     hidden = certificates._rounding(inclusion, parts["z"], np.linalg.norm(parts["product"], axis=1))
     assert (hidden >= np.finfo(float).eps / 2 * np.linalg.norm(b, axis=1)).all()
+
+
+@pytest.mark.claim("NEW-cert-C1")
+def test_at_the_rounding_floor_the_state_counts_and_not_what_led_to_it():
+    """z is exact, however long the residual at its own u is: that at w = W z + b sees no more than rounding."""
+    rng = np.random.default_rng(0)
+    W = ir.operators.MonotoneDense(rng.normal(size=(6, 6)) / 2, rng.normal(size=(6, 6)), 0.5)
+    b = rng.normal(size=(3, 6))
+    inclusion = ir.mon.forward_inclusion(W, b, ir.activations.relu)
+    z = laws.exact(W, b, ir.activations.relu)
+    found = certificates._near_floor(inclusion, 0.5, z, np.full(3, 1e3))
+    assert (found <= 1e-12 * size(b, z)).all()
+    off = certificates._near_floor(inclusion, 0.5, z + 1e-3, np.full(3, 1e3))
+    assert (off >= 1e-4).all()
