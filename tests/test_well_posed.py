@@ -561,8 +561,21 @@ def test_picard_stops_as_soon_as_its_certificate_allows():
     for tol in (1e-3, 1e-6, 1e-9):
         solution = wp.solve(np.array([[0.5]]), np.array([[1.0]]), relu, tol=tol)
         assert solution.iterations == math.ceil(1 - math.log2(tol))
-    A = np.array([[0.0, 0.9], [0.0, 0.0]])  # exact in two steps; the third shows it, whichever way A is turned
-    assert wp.solve(A, np.array([[1.0, 1.0]]), relu, tol=1e-9).iterations == 3
+    # x_1 as before, x_2 = 10 x_1: what is left of x_1 counts twentyfold for x_2, and that of x_2 not at all for x_1
+    solution = wp.solve(np.array([[0.5, 0.0], [10.0, 0.0]]), np.array([[1.0, 0.0]]), relu, tol=1e-6)
+    assert solution.iterations == math.ceil(1 + math.log2(20 / 1e-6))
+
+
+@pytest.mark.claim("NEW-cert-G1")
+def test_bound_covers_cancellation_inside_the_activation():
+    """Sums of a thousand that leave a thousandth: their rounding is in the bound of a state that is nearly exact."""
+    rng, shrink = np.random.default_rng(0), ir.activations.soft_threshold(1000.0)
+    for _ in range(200):
+        a, x = -rng.uniform(0, 0.9), rng.uniform(0, 1e-3)
+        b = 1000.0 + x * (1 - a)
+        found = wp.bound(np.array([[a]]), np.array([[x]]), np.array([[b]]), shrink)
+        image = Fraction(a) * Fraction(x) + Fraction(b) - 1000
+        assert Fraction(float(found[0, 0])) >= abs(Fraction(x) - image) / (1 - abs(Fraction(a)))
 
 
 def test_bound_of_single_precision_covers_it():

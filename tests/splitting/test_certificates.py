@@ -114,6 +114,27 @@ def test_strong_convexity_enters_the_certificate():
     assert (sharp * 30 < loose).all()
 
 
+class Quadratic:
+    """B z = strong z, whose prox divides."""
+
+    strong = 3.0
+
+    def prox(self, u, alpha):
+        return u / (1 + alpha * self.strong)
+
+
+@pytest.mark.claim("NEW-cert-C2", "NEW-strong-prox")
+@pytest.mark.parametrize("alpha", [0.1, 0.5])
+def test_c2_with_strong_convexity_is_attained(alpha):
+    """G = I and B = 3 I: r = 4 alpha d / (1 + 3 alpha), and the bound of z is its distance, for alpha < 1."""
+    inclusion, z_star = scalar_problem(1.0)
+    strong = dataclasses.replace(inclusion, B=Quadratic(), m=1.0 + Quadratic.strong)
+    z = z_star / 4 + np.array([[0.3, -0.2]])
+    y, of_y, of_z = certificates.distance_from_state(strong, alpha, z)
+    assert_close(of_z, np.linalg.norm(z - z_star / 4, axis=1), scale=1.0, tol=1e-13)
+    assert (np.linalg.norm(y - z_star / 4, axis=1) <= of_y + 1e-13).all()
+
+
 @pytest.mark.claim("NEW-cert-B1")
 @given(problem=strategies.problems(), alpha=strategies.steps)
 def test_backward_certificates_are_never_violated(problem, alpha):
