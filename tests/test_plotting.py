@@ -243,14 +243,17 @@ def test_feature_maps_are_the_state():
 
 
 @pytest.mark.claim("GREEDY-Alg1")
-def test_losses_are_those_of_the_history():
+@pytest.mark.parametrize(("loss", "names"), [("squared", ["0", "1", "2"]), ("cross-entropy", ["0", "1", "2", "all"])])
+def test_losses_are_those_of_the_history(loss, names):
     x = np.linspace(-1, 1, 30)[:, None]
-    model = seq.fit(seq.augment(x), np.abs(x), 4, 2, random_state=0)
+    y = np.abs(x) if loss == "squared" else (x[:, 0] > 0).astype(int)
+    model = seq.fit(seq.augment(x), y, 4, 2, loss=loss, random_state=0)
     display = P.SequentialDisplay.from_model(model).plot()
     losses = display.losses()
     assert losses.tolist() == [model.history[0].before, *(record.loss for record in model.history)]
     assert np.all(np.diff(losses) <= 0)
     np.testing.assert_array_equal(display.ax_.get_lines()[0].get_ydata(), losses)
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == names
 
 
 def test_what_holds_nothing_to_draw_is_refused():

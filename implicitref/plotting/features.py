@@ -81,7 +81,7 @@ def _strips(tier: np.ndarray) -> list[np.ndarray]:
 
 @dataclasses.dataclass(eq=False)
 class SequentialDisplay:
-    r"""The loss before and after each block that sequential training added.
+    r"""The loss before and after each block that sequential training added, and after `refine` of all.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class SequentialDisplay:
         return cls(model.history)
 
     def losses(self) -> np.ndarray:
-        """Before the first block, and after each."""
+        """Before the first block, and after each record."""
         return np.array([self.records[0].before, *(record.loss for record in self.records)])
 
     def plot(self, ax: Any = None) -> SequentialDisplay:
@@ -112,13 +112,15 @@ class SequentialDisplay:
         self.ax_ = new_axes(ax, (5.6, 3.4))
         self.figure_ = self.ax_.figure
         losses = self.losses()
-        blocks = np.array([0, *(record.block for record in self.records)])
+        blocks = np.arange(len(losses))
+        names = ["0", *(str(record.block or "all") for record in self.records)]
         style = line_style(0, len(losses)) | {"markevery": 1}
         self.ax_.plot(blocks, losses, label="training loss", drawstyle="steps-post", **style)
         dead = np.array([False, *(record.dead > 0 for record in self.records)])
         if dead.any():
             self.ax_.plot(blocks[dead], losses[dead], "x", color=RED, markersize=10, mew=2, label="has dead units")
-        self.ax_.set(xlabel="blocks trained", ylabel="loss a sample (units of the loss)", xticks=blocks)
+        self.ax_.set(xlabel="block trained", ylabel="loss a sample (units of the loss)")
+        self.ax_.set_xticks(blocks, names)
         self.ax_.set_yscale("log" if losses.min() > 0 else "linear")
         self.ax_.axhline(losses[-1], color=GREY, lw=0.8, ls=":")
         self.ax_.grid(alpha=0.3)
