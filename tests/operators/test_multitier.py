@@ -168,6 +168,14 @@ def test_the_sizes_of_the_zero_padded_networks():
     assert np.abs(received[:, :, :5, :5]).min() > 0  # A_22' reaches one pixel into the rows that receive nothing
 
 
+def test_the_frobenius_bound_is_attained_by_images_of_one_pixel():
+    W = tiers(np.asarray, **draw([(1, 1)] * 3, [1, 1, 1], stride=1, kernel=(1, 1, 1), seed=3))
+    magnitudes = W.magnitude()
+    assert_close(
+        magnitudes.frobenius_bound(), np.linalg.norm(magnitudes.matvec(np.eye(3))), scale=W.frobenius(), tol=1e-14
+    )
+
+
 def test_states_that_are_not_long_have_their_norms_exactly():
     params = draw([(14, 14), (7, 7)], [2, 2], seed=25)
     W, G = tiers(np.asarray, **params), np.eye(490) - weight(**params)
