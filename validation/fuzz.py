@@ -206,7 +206,7 @@ def _activation(d: Draw) -> bool:
     if not isinstance(f, activations.Activation):
         return well_posed.is_cone(f) in (True, False)
     y, slope = f(x), f.derivative(x)
-    return (sound(y) or not np.isfinite(x).all()) and bool(np.all((slope >= 0) & (slope <= 1)))
+    return not np.isfinite(x).all() or (sound(y) and bool(np.all((slope >= 0) & (slope <= 1))))
 
 
 @target

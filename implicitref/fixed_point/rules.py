@@ -101,7 +101,7 @@ def implicit(solver: str = "picard", *, tol: float = 1e-6, max_iter: int = 1000,
     """
     if not isinstance(solver, str) or solver not in (*_SOLVERS, "dense"):
         raise HypothesisError(f"solver must be one of {', '.join(_SOLVERS)}, dense; got {solver!r}.")
-    if stop not in ("relative", "absolute") or (stop == "absolute" and solver != "cgnr"):
+    if not isinstance(stop, str) or stop not in ("relative", "absolute") or (stop == "absolute" and solver != "cgnr"):
         raise HypothesisError(f"stop must be 'relative', or 'absolute' with solver='cgnr'; got {stop!r}.")
     return Implicit(solver, positive("tol", tol), max_iter, stop)
 

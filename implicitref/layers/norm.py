@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ..arrays import Array, namespace
+from ..arrays import Array, all_finite, namespace, quiet
 from ..errors import HypothesisError, ShapeError
 from .windows import floating, same_shape
 
@@ -86,7 +86,11 @@ def _moments(x: Array) -> tuple[Array, Array, Array]:
         )
     mean = _sums(rows) / count
     centred = rows - mean[:, None]
-    return mean, namespace(x).vecdot(centred, centred) / count, centred
+    with quiet():
+        var = namespace(x).vecdot(centred, centred) / count
+    if not all_finite(var):
+        raise HypothesisError(f"x must have a variance within its dtype's range, {x.dtype}, in every channel.")
+    return mean, var, centred
 
 
 def normalised(

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import mon, well_posed
 from ..activations import Activation, relu
-from ..arrays import Array, alongside, checked, largest, like, namespace, positive, to_numpy
+from ..arrays import Array, alongside, checked, largest, like, namespace, positive, quiet, to_numpy
 from ..errors import HypothesisError, ShapeError
 from ..losses import loss_named
 from ..operators import MonotoneDense
@@ -216,7 +216,9 @@ class ImplicitModel:
         z = forward.z
         prediction = model.readout(z, x)
         value, dy = loss_named(loss)(prediction, target)
-        backward = model.adjoint(z, injection, dy @ model.C, method=method, tol=tol, max_iter=max_iter)
+        with quiet():  # the adjoint refuses what overflows
+            dz = dy @ model.C
+        backward = model.adjoint(z, injection, dz, method=method, tol=tol, max_iter=max_iter)
         dpre, xp = backward.z, namespace(x)
         dpre_t, dy_t = xp.matrix_transpose(dpre), xp.matrix_transpose(dy)
         grads = {"A": dpre_t @ z, "B": dpre_t @ x, "C": dy_t @ z, "D": dy_t @ x}

@@ -143,7 +143,7 @@ class MonotoneConv:
         W = self._map().D
         V = namespace(W).linalg.inv((1 + alpha) * identity_like(W) - alpha * W)
         if not all_finite(V):
-            raise ArithmeticError(f"I + {alpha:g} (I - W) is singular to working precision.")
+            raise HypothesisError(f"I + {alpha:g} (I - W) is singular to working precision: W is too large beside m.")
         return FourierMap(V, self.size)
 
     @memoised

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from ..arrays import Array, alongside, checked, eps, eye, like, memoised, namespace, owned, positive
+from ..arrays import Array, all_finite, alongside, checked, eps, eye, like, memoised, namespace, owned, positive, quiet
 from ..errors import HypothesisError, ShapeError
 from .linear import DenseMap, batch_of, inverse, pair_of, replaced
 from .scales import check_normalised, normalised_vjp, scale_of, square
@@ -109,7 +109,7 @@ class MonotoneDense:
         if W.shape[0] != W.shape[1] or W.shape[0] == 0:
             raise ShapeError(f"W must be square, (n, n) with n >= 1; got shape {tuple(W.shape)}.")
         xp = namespace(W)
-        gram = (1 - m) * eye(W.shape[0], W) - (W + xp.matrix_transpose(W)) / 2
+        gram = (1 - m) * eye(W.shape[0], W) - (W / 2 + xp.matrix_transpose(W) / 2)
         values, vectors = xp.linalg.eigh(gram)
         smallest = float(xp.min(values))
         if smallest < -8 * W.shape[0] * eps(W) * (1 + float(xp.max(xp.abs(values)))):
@@ -186,7 +186,12 @@ class MonotoneDense:
 
     @memoised
     def _resolvent(self, alpha: float) -> DenseMap:
-        shifted = (1 + alpha) * eye(self.size, self.A) - alpha * self.to_dense()
+        with quiet():
+            shifted = (1 + alpha) * eye(self.size, self.A) - alpha * self.to_dense()
+        if not all_finite(shifted):
+            raise HypothesisError(
+                f"alpha must keep I + alpha (I - W) within the range of {self.A.dtype}; got {alpha:g}."
+            )
         return DenseMap(owned(inverse(shifted, f"I + {alpha:g} (I - W)")))
 
     @memoised

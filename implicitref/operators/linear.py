@@ -123,9 +123,13 @@ def about(map_: Any, shift: Array) -> Callable[[Array], Array]:
 
 def inverse(matrix: Array, what: str) -> Array:
     """The inverse, checked once: GPU libraries return inf for a singular matrix without a word."""
-    result = namespace(matrix).linalg.inv(matrix)
+    refused = HypothesisError(f"{what} is singular to working precision: W is too large beside m for {matrix.dtype}.")
+    try:
+        result = namespace(matrix).linalg.inv(matrix)
+    except (ArithmeticError, RuntimeError, ValueError) as error:  # each library has its own for a singular matrix
+        raise refused from error
     if not all_finite(result):
-        raise ArithmeticError(f"{what} is singular to working precision.")
+        raise refused
     return result
 
 

@@ -51,10 +51,12 @@ def check_normalised(A: Array, B: Array, g: Array | None, h: Array | None) -> No
     """Refuse a zero A under g, or a zero B under h: its norm would divide."""
     for name, matrix, scale in (("A", A, g), ("B", B, h)):
         with quiet():
-            length = 0.0 if scale is None else float(square(matrix)) ** 0.5
-        if not math.isfinite(length):
+            squared = 0.0 if scale is None else float(square(matrix))
+        if not math.isfinite(squared):
             raise HypothesisError(f"{name} must have a norm within its dtype's range, {matrix.dtype}; it overflows.")
-        if scale is not None and length == 0:
+        if 0 < squared < float(namespace(matrix).finfo(matrix.dtype).smallest_normal):
+            raise HypothesisError(f"{name} must have a norm within its dtype's range, {matrix.dtype}; it underflows.")
+        if scale is not None and squared == 0:
             raise HypothesisError(
                 f"{name} must not be zero where its norm divides [MON-AppD.2-weightnorm]; got ||{name}||_F = 0. "
                 "Leave its scale out, or set the scale to 0 with any nonzero matrix."

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from ..arrays import positive, to_numpy
+from ..arrays import positive, quiet, to_numpy
 from ..errors import HypothesisError
 
 __all__ = [
@@ -174,7 +174,9 @@ def search(G: np.ndarray, m: float, method: str) -> float:
     if method == "picard":
         return 1.0
     try:
-        return positive("alpha", (best_forward_backward if method == "forward-backward" else best_peaceman_rachford)(G))
+        with quiet():  # what overflows is not positive
+            minimiser = best_forward_backward if method == "forward-backward" else best_peaceman_rachford
+            return positive("alpha", minimiser(G))
     except (np.linalg.LinAlgError, ValueError):
         return class_best(constants(G)[1], m, method)  # m is below the rounding of I - W
 

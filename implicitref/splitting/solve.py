@@ -305,7 +305,11 @@ def _cause(solution: Solution, tol: float, ending: str) -> str:
         else f"{method} did not reach tol = {tol:.2g} in max_iter = {solution.iterations} iterations; the certified "
         f"distance is {worst:.2g}"
     )
-    return f"{happened} (alpha = {solution.alpha:.4g}). {_remedy(solution.inclusion, method, solution.alpha)}"
+    try:
+        remedy = _remedy(solution.inclusion, method, solution.alpha)
+    except (ArithmeticError, ValueError):  # no inverse in the range: entries near the ends of the range
+        remedy = "The problem is too ill-conditioned: raise m, or scale it."
+    return f"{happened} (alpha = {solution.alpha:.4g}). {remedy}"
 
 
 def _remedy(inclusion: Inclusion, method: str, alpha: float) -> str:

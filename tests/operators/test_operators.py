@@ -282,3 +282,16 @@ def test_from_weight_names_the_largest_m():
         ir.operators.MonotoneDense.from_weight(np.eye(2) * 0.5, 1.0)
     with pytest.raises(ir.ShapeError, match="W must be square"):
         ir.operators.MonotoneDense.from_weight(np.ones((2, 3)), 1.0)
+
+
+def test_a_norm_whose_square_underflows_is_refused_where_it_divides():
+    A = np.full((2, 2), 1e-160)
+    assert ir.operators.MonotoneDense(A, A, 1.0).to_dense().shape == (2, 2)
+    with pytest.raises(ir.HypothesisError, match="float64; it underflows"):
+        ir.operators.MonotoneDense(A, A, 1.0, g=1.0)
+
+
+def test_a_step_that_leaves_the_range_is_refused_by_name():
+    W = ir.operators.MonotoneDense(np.full((2, 2), 1e150), np.zeros((2, 2)), 1.0)
+    with pytest.raises(ir.HypothesisError, match=r"alpha must keep I \+ alpha \(I - W\) within the range of float64"):
+        W.resolvent(1e12)
