@@ -361,3 +361,7 @@ def test_get_by_name():
         activations.get("relu", 0.5)
     with pytest.raises(ir.HypothesisError, match=r"leaky_relu has one parameter; got 0\.1, 0\.2"):
         activations.get("leaky_relu", 0.1, 0.2)
+
+
+def test_one_number_is_an_array_without_axes():
+    assert [float(activations.relu(np.asarray(value))) for value in (-1.0, 2.0)] == [0.0, 2.0]

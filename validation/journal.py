@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..archives import write_atomically
 from ..claims import Claim
 from .tasks import Outcome, everything
 from .verdict import Verdict
@@ -19,9 +19,8 @@ __all__ = ["add", "begin", "differences", "read"]
 
 def begin(path: Path, settings: dict[str, Any], kept: Iterable[Outcome]) -> None:
     """Start a journal with what is kept of an earlier one, in one step: the earlier one is whole until then."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text("".join([_line(settings), *(_line(_entry(o)) for o in kept)]), encoding="utf-8")
-    os.replace(beside, path)
+    text = "".join([_line(settings), *(_line(_entry(o)) for o in kept)])
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def add(path: Path, outcome: Outcome) -> None:

@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state
 from .. import well_posed
 from ..activations import relu
 from ..arrays import Array, in_double, like, norm, to_numpy
-from ..sequential import augment, greedy, partition, refine
-from ..sequential.training import FITTING
+from ..sequential import augment, greedy, partition
+from ..sequential.training import FITTING, finished
 from .base import CertifiedClassifier, Estimator, Regressor
 from .certificates import CertifiedValues, doubts, entrywise_lipschitz, pairs, readout_rounding, together
 
@@ -31,8 +31,7 @@ class _Sequential(Estimator):
         sizes, solver = partition(self.order, self.n_blocks), FITTING[loss]
         models = greedy(X, targets, sizes, loss=loss, solver=solver, random_state=seed, start=old)
         self._blocks: Any = functools.reduce(lambda _, model: model, models, old)
-        refined = loss == "cross-entropy"
-        self.model_: Any = refine(self._blocks, X, targets, random_state=seed) if refined else self._blocks
+        self.model_: Any = finished(self._blocks, X, targets, loss, seed)
         self.history_ = self.model_.history
         self.loss_curve_ = [record.loss for record in self.history_]
         self.n_iter_ = len(self.history_)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native, real_dtypes
+from ..arrays import Array, all_finite, eye, is_array, memoised, namespace, native, quiet, real_dtypes
 from ..errors import HypothesisError, ShapeError
 
 
@@ -122,13 +122,14 @@ def about(map_: Any, shift: Array) -> Callable[[Array], Array]:
 
 
 def inverse(matrix: Array, what: str) -> Array:
-    """The inverse, checked once: GPU libraries return inf for a singular matrix without a word."""
-    refused = HypothesisError(f"{what} is singular to working precision: W is too large beside m for {matrix.dtype}.")
+    """The inverse, or a HypothesisError: libraries raise errors of their own for a singular matrix, or return inf."""
+    refused = HypothesisError(f"{what} is singular, or beyond the range, in {matrix.dtype}: W or alpha is too large.")
     try:
-        result = namespace(matrix).linalg.inv(matrix)
-    except (ArithmeticError, RuntimeError, ValueError) as error:  # each library has its own for a singular matrix
+        with quiet():
+            result = namespace(matrix).linalg.inv(matrix)
+    except (ArithmeticError, RuntimeError, ValueError) as error:
         raise refused from error
-    if not all_finite(result):
+    if not (all_finite(matrix) and all_finite(result)):  # the inverse of an infinite number is 0
         raise refused
     return result
 

@@ -69,7 +69,14 @@ def fit(
     chosen = FITTING.get(loss) if solver is None else solver
     models = greedy(x, y, sizes, loss=loss, solver=chosen, activation=activation, random_state=seed)
     model = functools.reduce(lambda _, model: model, models)
-    return refine(model, x, y, random_state=seed) if solver is None and loss == "cross-entropy" else model
+    return model if solver is not None else finished(model, x, y, loss, seed)
+
+
+def finished(
+    model: BlockTriangularModel, x: Array, y: Array, loss: str, random_state: int | np.random.Generator | None
+) -> BlockTriangularModel:
+    """What `fit` makes of the blocks that `greedy` found by the solver of `FITTING`: all refined together, or left."""
+    return refine(model, x, y, random_state=random_state) if loss == "cross-entropy" else model
 
 
 def greedy(

@@ -291,7 +291,9 @@ def test_a_norm_whose_square_underflows_is_refused_where_it_divides():
         ir.operators.MonotoneDense(A, A, 1.0, g=1.0)
 
 
-def test_a_step_that_leaves_the_range_is_refused_by_name():
-    W = ir.operators.MonotoneDense(np.full((2, 2), 1e150), np.zeros((2, 2)), 1.0)
-    with pytest.raises(ir.HypothesisError, match=r"alpha must keep I \+ alpha \(I - W\) within the range of float64"):
-        W.resolvent(1e12)
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_a_step_that_leaves_the_range_is_refused_by_name(kind):
+    big, none = (np.full((2, 2) if kind == "dense" else (1, 1, 1, 1), v) for v in (1e150, 0.0))
+    dense, conv = ir.operators.MonotoneDense, lambda A, B, m: ir.operators.MonotoneConv(A, B, m, (2, 2))
+    with pytest.raises(ir.HypothesisError, match=r"^I \+ 1e\+12 \(I - W\) is singular, or beyond the range, in"):
+        (dense if kind == "dense" else conv)(big, none, 1.0).resolvent(1e12)
