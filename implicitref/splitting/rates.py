@@ -127,18 +127,16 @@ def best_forward_backward(G: np.ndarray) -> float:
 
 
 def best_peaceman_rachford(G: np.ndarray) -> float:
-    """Argmin over alpha of h, by golden section on log alpha around the class optimum 1/L [NEW-best-alpha]."""
-    from scipy.optimize import golden
+    """Argmin over alpha of h, by Brent's method on log(alpha L), from the class optimum 0 [NEW-best-alpha]."""
+    from scipy.optimize import brent
 
-    P, Q = _pencil(G)
+    (P, Q), L = _pencil(G), _norm(G)
 
     def h(log_alpha: float) -> float:
-        alpha = math.exp(log_alpha)
+        alpha = math.exp(log_alpha) / L
         return _largest_eigenvalue(P / alpha + alpha * Q)
 
-    start = -math.log(_norm(G))
-    found = golden(h, brack=(start, start + 0.5), tol=1e-4)
-    return float(math.exp(found))
+    return math.exp(brent(h, brack=(-0.5, 0.5), tol=1e-5)) / L
 
 
 _FOUND: weakref.WeakKeyDictionary[Any, dict[str, float]] = weakref.WeakKeyDictionary()

@@ -146,6 +146,15 @@ def test_best_alpha_beats_a_grid(gap):
 
 
 @pytest.mark.claim("NEW-best-alpha")
+@pytest.mark.parametrize("scale", [2.0**-20, 4.0, 2.0**20])
+def test_best_steps_scale_like_the_inverse_of_the_gap(scale):
+    """The search begins at 1 / ||G||, so that it is the same search, to rounding, for every multiple of G."""
+    G = np.diag([0.5, 3.0, 8.0]) + np.array([[0.0, 2.0, 0.0], [-2.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    for best in (rates.best_peaceman_rachford, rates.best_forward_backward):
+        assert_close(scale * best(scale * G), best(G), scale=best(G), tol=1e-9)
+
+
+@pytest.mark.claim("NEW-best-alpha")
 def test_best_class_steps():
     # m/L^2 for forward-backward, 1/L for Peaceman-Rachford, with the factors of the register
     m, L = 0.4, 3.0
