@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.special
 
 pytest.importorskip("sklearn")
 from oracles import assert_close
@@ -31,7 +32,7 @@ from implicitref.estimators import (
     certificates,
     targets,
 )
-from implicitref.networks import mon_conv, mon_fc, mon_multitier, mon_network
+from implicitref.networks import implicit_model, mon_conv, mon_fc, mon_multitier, mon_network
 
 X, Y = load_iris(return_X_y=True)
 CLASSIFIERS = {
@@ -310,6 +311,33 @@ def test_a_weight_is_a_repetition(model):
     two = clone(model).fit(X.repeat(weights, axis=0), NUMBERS.repeat(weights, axis=0)).predict(X)
     assert np.array_equal(one, two)
     assert not np.array_equal(one, clone(model).fit(X, NUMBERS).predict(X))
+
+
+@pytest.mark.parametrize("name", ["mon", "implicit"])
+def test_a_weight_is_a_repetition_for_classes_too(name):
+    weights, model = np.random.default_rng(0).integers(3, size=150), CLASSIFIERS[name]
+    one = clone(model).fit(X, Y, sample_weight=weights).predict_proba(X)
+    two = clone(model).fit(X.repeat(weights, axis=0), Y.repeat(weights, axis=0)).predict_proba(X)
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, clone(model).fit(X, Y).predict_proba(X))
+    held = clone(model).set_params(early_stopping=True).fit(X, Y, sample_weight=weights + 0.5)
+    assert max(held.validation_scores_) == held.best_validation_score_ > 0.8
+
+
+def test_implicit_models_with_weights_against_differences():
+    rng = np.random.default_rng(5)
+    network, x, labels = implicit_model(rng, 5, 6, 3), rng.normal(size=(4, 6)), np.array([0, 2, 1, 1])
+    weights, direction = np.array([2.0, 0.5, 1.0, 0.5]), rng.normal(size=(5, 6))
+    options = training.ImplicitRecipe("cross-entropy", tol=1e-12)
+    state = training.start(network, rng)
+    found, step, _ = targets.IMPLICIT.gradients(state, x, targets.Targets(labels, weights), options)
+
+    def loss(t):
+        logits = network.replace(B=network.B + t * direction).predict(x, tol=1e-13)
+        return weights @ (scipy.special.logsumexp(logits, axis=1) - logits[np.arange(4), labels]) / 4
+
+    assert_close(step.loss, loss(0.0), scale=1, tol=1e-10)
+    assert_close(np.sum(found["B"] * direction), (loss(1e-5) - loss(-1e-5)) / 2e-5, scale=1, tol=1e-7)
 
 
 @pytest.mark.parametrize("model", [MONRegressor(hidden=4, max_iter=5), SequentialImplicitRegressor(4, 2)])

@@ -11,9 +11,9 @@ from ..arrays import Array, in_double, norm, to_numpy
 from ..networks import ImplicitModel, implicit_model
 from ..sequential import augment
 from ..training import ImplicitRecipe, Learner
-from ..training.implicit import LEARNER
 from .base import CertifiedClassifier, Trained
 from .certificates import doubts, entrywise_lipschitz, pairs, readout_rounding, together
+from .targets import IMPLICIT, Targets
 
 __all__ = ["ImplicitClassifier"]
 
@@ -42,7 +42,7 @@ class ImplicitClassifier(CertifiedClassifier, Trained):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = ImplicitClassifier(order=10, random_state=0).fit(X, y)
+    >>> model = ImplicitClassifier(order=10, batch_size=16, random_state=0).fit(X, y)
     >>> model.score(X, y) > 0.9, bool(model.predict_with_bound(X).certain.all())
     (True, True)
     """
@@ -78,14 +78,14 @@ class ImplicitClassifier(CertifiedClassifier, Trained):
         self.warm_start = warm_start
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> ImplicitClassifier:
-        """Train on rows X (n_samples, n_features) and labels y."""
-        self._fit(X, y)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImplicitClassifier:
+        """Train on rows X (n_samples, n_features) and labels y; weights multiply the losses of the samples."""
+        self._fit(X, y, sample_weight)
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ImplicitClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> ImplicitClassifier:
         """One epoch at a constant learning rate; the first call needs all `classes` and settles the scale of X."""
-        self._partial_fit(X, y, classes)
+        self._partial_fit(X, y, classes, sample_weight)
         return self
 
     def certified_lipschitz(self) -> np.ndarray:
@@ -122,7 +122,7 @@ class ImplicitClassifier(CertifiedClassifier, Trained):
         return ImplicitRecipe("cross-entropy", *fixed, tol=self.tol)
 
     def _learner(self, recipe: ImplicitRecipe) -> Learner:
-        return LEARNER
+        return IMPLICIT
 
-    def _encoded(self, X: Array, y: Any, weights: Any, fresh: bool) -> np.ndarray:
-        return self._labels(y, fresh)
+    def _encoded(self, X: Array, y: Any, weights: np.ndarray | None, fresh: bool) -> Targets:
+        return Targets(self._labels(y, fresh), weights)

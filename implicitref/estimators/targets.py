@@ -1,4 +1,4 @@
-r"""What estimators hand to the training loop: targets with weights, a learner of MON for any loss and gradient rule.
+r"""What estimators hand to the training loop: targets with weights, and learners that know them.
 
 The loop draws rows of inputs and targets and asks a `Learner` for a gradient; `networks.MonNetwork` knows the mean
 cross-entropy only. Here stand weighted losses, the squared loss, and rules that leave the Jacobian out.
@@ -7,6 +7,7 @@ cross-entropy only. Here stand weighted losses, the squared loss, and rules that
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ from ..layers import affine, affine_vjp
 from ..losses import count_correct, loss_named
 from ..networks import MonNetwork
 from ..splitting import Solution, rates
-from ..training import Learner, Recipe, State, Step
+from ..training import ImplicitRecipe, Learner, Recipe, State, Step
+from ..training.implicit import recorded
 
-__all__ = ["MonRecipe", "Targets", "mon_learner", "score", "weighted"]
+__all__ = ["IMPLICIT", "MonRecipe", "Targets", "mon_learner", "score", "weighted"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,3 +167,25 @@ def _mon_score(state: State, data: Any, recipe: MonRecipe) -> float:
     x = data.x_test.reshape(-1, *state.network.input_shape)
     solution = settled(state.network, x, recipe.method, recipe.tol)
     return score(recipe.loss, state.network.readout(solution.z), data.y_test)
+
+
+# ------------------------------------------------------------------------------------------------
+# implicit models
+
+
+def _implicit_gradients(
+    state: State, x: Array, targets: Targets, recipe: ImplicitRecipe
+) -> tuple[dict[str, Array], Step, dict[str, Array]]:
+    loss = functools.partial(weighted, recipe.loss)
+    found = state.network.gradients(x, targets, loss, tol=recipe.tol, max_iter=recipe.max_iter)
+    return found.grads, recorded(state, x, found, _right(recipe.loss, found.prediction, targets)), {}
+
+
+def _implicit_score(state: State, data: Any, recipe: ImplicitRecipe) -> float:
+    if not len(data.y_test):
+        return float("nan")
+    prediction = state.network.predict(data.x_test, tol=recipe.tol, max_iter=recipe.max_iter)
+    return score(recipe.loss, prediction, data.y_test)
+
+
+IMPLICIT = Learner(_implicit_gradients, _implicit_score)

@@ -12,7 +12,7 @@ Q (section II)     rows of dpre             gradient at A z + B x
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,8 +177,8 @@ class ImplicitModel:
     def gradients(
         self,
         x: Array,
-        target: Array,
-        loss: str = "squared",
+        target: Any,
+        loss: str | Callable[[Array, Any], tuple[float, Array]] = "squared",
         *,
         method: str = "picard",
         tol: float = 1e-6,
@@ -192,8 +192,8 @@ class ImplicitModel:
         ----------
         x : array (batch, d)
         target : array (batch, q) for "squared", integer labels (batch,) for "cross-entropy"
-        loss : {"squared", "cross-entropy"}
-            Means over the batch, see `losses`.
+        loss : {"squared", "cross-entropy"} or function (prediction, target) -> (value, gradient at the prediction)
+            The two are means over the batch, see `losses`; a function takes whatever target it likes.
         method, tol, max_iter, start
             As in `solve`; the adjoint equation is solved to tol times its largest right hand side.
         inputs : bool
@@ -215,7 +215,7 @@ class ImplicitModel:
         forward = model._state(injection, method, tol=tol, max_iter=max_iter, start=start)
         z = forward.z
         prediction = model.readout(z, x)
-        value, dy = loss_named(loss)(prediction, target)
+        value, dy = (loss_named(loss) if isinstance(loss, str) else loss)(prediction, target)
         with quiet():  # the adjoint refuses what overflows
             dz = dy @ model.C
         backward = model.adjoint(z, injection, dz, method=method, tol=tol, max_iter=max_iter)

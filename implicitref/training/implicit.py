@@ -102,18 +102,22 @@ def _gradients(
     state: State, x: Array, target: Array, recipe: ImplicitRecipe
 ) -> tuple[dict[str, Array], Step, dict[str, Array]]:
     found = state.network.gradients(x, target, recipe.loss, tol=recipe.tol, max_iter=recipe.max_iter)
-    step = Step(
+    return found.grads, recorded(state, x, found, _correct(found.prediction, target, recipe.loss)), {}
+
+
+def recorded(state: State, x: Array, found: ImplicitGradients, correct: Any) -> Step:
+    """What the history keeps of a step."""
+    return Step(
         minibatch=len(state.steps),
         loss=found.loss,
         size=x.shape[0],
-        correct=_correct(found.prediction, target, recipe.loss),
+        correct=correct,
         forward_iterations=found.forward.iterations,
         backward_iterations=found.backward.iterations,
         certified_error=largest(found.forward.bound),
         alpha=None,
         seconds=0.0,
     )
-    return found.grads, step, {}
 
 
 def _accuracy(state: State, data: Any, recipe: ImplicitRecipe) -> float:
