@@ -244,7 +244,7 @@ class Log:
         with np.errstate(all="ignore"):
             ratios = np.where(moving & (before > noise), after / before, 0.0)
         worst = float(ratios.max())
-        return worst if worst > gamma * (1 + 1e-3) + 1e-3 * (1 - gamma) else None
+        return worst if worst > gamma + 1e-3 else None
 
 
 def solution_of(run: Run, gamma: float | None) -> Solution:
