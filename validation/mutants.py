@@ -139,7 +139,7 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
             yield value
         case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[value], keywords=[]) if name in DROPPED:
             yield value
-        case ast.BinOp(left=left, op=ast.MatMult(), right=right):
+        case ast.BinOp(left=left, op=ast.MatMult(), right=right) if ast.dump(left) != ast.dump(right):
             yield ast.BinOp(right, ast.MatMult(), left)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in SIGNS:
             yield ast.BinOp(left, SIGNS[type(op)](), right)

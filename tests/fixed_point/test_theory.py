@@ -61,6 +61,15 @@ def test_power_iteration_encloses_the_norm(seed, n):
     assert (high / low <= 1.3).all()
 
 
+def test_power_iteration_of_the_zero_map():
+    K = np.zeros((3, 3))
+    low, high = theory.norm_bounds(
+        fp.linearise(fp.LinearMap(K, K, K[0]), K, K), np.zeros((2, 3)), np.random.default_rng(0)
+    )
+    assert (low == 0).all()
+    assert ((high >= 0) & (high < 1e-100)).all()
+
+
 def test_power_iteration_through_a_chain_and_the_product_bound():
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(2, 6, 6)) / 3
@@ -365,3 +374,14 @@ def test_a_smooth_layer_may_ascend_where_only_I_minus_W_is_positive():
 def test_bad_input(call, words):
     with pytest.raises(ir.HypothesisError, match=words):
         call()
+
+
+@pytest.mark.claim("FPN-Asm2.1")
+@given(seed=st.integers(0, 10**6), shape=st.sampled_from([(4, 4), (3, 5), (5, 3)]))
+def test_clipping_projects_on_the_ball_of_the_spectral_norm(seed, shape):
+    rng = np.random.default_rng(seed)
+    W, Q = rng.normal(size=(2, *shape))
+    P = theory.clipped(W, 0.9)
+    assert np.linalg.norm(P, 2) <= 0.9 * (1 + 1e-12)
+    assert np.sum((W - P) * (0.9 * Q / np.linalg.norm(Q, 2) - P)) <= 1e-12  # the angle of a projection is obtuse
+    assert_close(theory.clipped(P, 0.9), P, scale=1.0, tol=1e-12)

@@ -21,6 +21,7 @@ def f(A, x: int = 1 + 1) -> "a + b":
     if x < 0 <= 2:
         raise ValueError("x" + "y")
     A -= namespace(A).matrix_transpose(A) @ x.conj()
+    A = A @ A
     return -A.T
 '''
 EXPECTED = {
@@ -73,7 +74,7 @@ def test_results_are_kept_and_go_on(root, monkeypatch, capsys):
     options.sample = None
     assert mutants.run(options) == 1
     assert len(tried) == len(set(tried)) == len(EXPECTED)
-    assert "survived: implicitref/m.py:7 m:f: A.T -> A (1)" in capsys.readouterr().out
+    assert "survived: implicitref/m.py:8 m:f: A.T -> A (1)" in capsys.readouterr().out
     monkeypatch.setattr(mutants, "equivalents", lambda: {"m:f: A.T -> A (1)": "a scalar"})
     assert mutants.run(options) == 0
     assert "killed of those that are not equivalent: 100.0%" in capsys.readouterr().out
