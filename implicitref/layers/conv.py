@@ -189,10 +189,14 @@ def _by_rows(
     S = _matrix(columns(u, kw, (0, start[1]), u.shape[1], out[1], stride))
     stacked = np.ascontiguousarray(weight.transpose(2, 0, 3, 1)).reshape(kh * filters, kw * channels)
     blocks = (stacked @ S).reshape(kh, filters, u.shape[1], out[1], u.shape[3])
+    parts = [(block, *overlap(u.shape[1], start[0] + i, out[0], 1)) for i, block in enumerate(blocks)]
+    parts.sort(key=lambda part: part[1].start - part[1].stop)  # the first is seen by most rows, mostly by all
+    (block, seen, source), *others = parts
     y = np.empty((filters, *out, u.shape[3]), blocks.dtype)
-    y[...] = 0 if bias is None else bias[:, None, None, None]
-    for i, block in enumerate(blocks):
-        seen, source = overlap(u.shape[1], start[0] + i, out[0], 1)
+    constant = 0 if bias is None else bias[:, None, None, None]
+    y[:, : seen.start], y[:, seen.stop :] = constant, constant
+    np.add(block[:, source], constant, out=y[:, seen])
+    for block, seen, source in others:
         y[:, seen] += block[:, source]
     return y
 

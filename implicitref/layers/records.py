@@ -7,6 +7,7 @@ number of cotangents. Names are dotted, as in a state dict: ``Sequential({"fc": 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -636,7 +637,7 @@ class Sequential:
     """
 
     layers: Mapping[str, Layer]
-    params, buffers, names = property(_all_params), property(_all_buffers), property(_all_names)
+    params, buffers, names = property(_all_params), property(_all_buffers), functools.cached_property(_all_names)
     replace, __call__ = _replace_all, _value
 
     def __post_init__(self) -> None:
@@ -679,7 +680,7 @@ class Sum:
     """
 
     layers: Mapping[str, Layer]
-    params, buffers, names = property(_all_params), property(_all_buffers), property(_all_names)
+    params, buffers, names = property(_all_params), property(_all_buffers), functools.cached_property(_all_names)
     replace, __call__ = _replace_all, _value
 
     def __post_init__(self) -> None:
