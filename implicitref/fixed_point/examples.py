@@ -53,12 +53,10 @@ def slope(problem: Problem, rule: Any = jfb) -> float:
     return -float(sum((exact[name] * direction[name]).sum() for name in exact))
 
 
-def _linear(K: Any, M: Any, v: Any, shows: str, x: Any = None) -> Problem:
-    # theta = 0: the fixed point of z = K z + x is (I - K)^-1 x
+def _linear(K: Any, M: Any, v: Any, shows: str) -> Problem:
+    # theta = 0 and x = 0: the fixed point of z = K z is 0
     K, M, g = (np.asarray(array, dtype=np.float64) for array in (K, M, v))
-    x = np.zeros_like(g) if x is None else np.asarray(x, dtype=np.float64)
-    z = np.linalg.solve(np.eye(K.shape[0]) - K, x.T).T
-    return Problem(LinearMap(K, M, np.zeros(M.shape[0])), x, z, g, shows)
+    return Problem(LinearMap(K, M, np.zeros(M.shape[0])), 0 * g, 0 * g, g, shows)
 
 
 def two_samples() -> Problem:
@@ -147,10 +145,10 @@ def dropped_gradient(delta: float) -> tuple[Problem, Callable[[Array], Array]]:
 
     Returns
     -------
-    problem at z*, and the cotangent of S as a function of u
+    problem at u* = 0, and the cotangent of S as a function of u
     """
     problem = _linear([[0.5]], [[1.0]], [[1.0]], "the printed margin admits a direction of length zero")
-    return problem, lambda u: 1 - (u - problem.z) / delta
+    return problem, lambda u: 1 - u / delta
 
 
 def smooth_layer() -> tuple[np.ndarray, np.ndarray]:

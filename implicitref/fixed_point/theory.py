@@ -288,7 +288,7 @@ def one_layer_slope(T: Any, z: Array, x: Array, g: Array, w: Array) -> Array:
     contraction and no kappa needed [NEW-jfb-relu-descent].
     """
     jac = T.slope(z, x)
-    return -(1 + norm(z) ** 2 + norm(x) ** 2) * namespace(z).sum(jac * w * jac * g, axis=-1)
+    return -(1 + norm(z) ** 2 + norm(x) ** 2) * namespace(z).sum(jac * w * jac * g, axis=1)
 
 
 def _factor(gamma: float) -> float:

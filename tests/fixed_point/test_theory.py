@@ -237,6 +237,7 @@ def test_the_worst_case_turns_at_the_threshold(gamma, k):
         M = theory.parameter_jacobian(example.T, example.z, example.x)
         assert_close(theory.conditioning(M), factor * star, scale=star * factor, tol=1e-9)
         assert np.sign(fp.examples.slope(example, fp.neumann(k))) == sign
+        assert example.shows == f"the worst case {'above' if sign > 0 else 'below'} kappa*"
 
 
 @pytest.mark.claim("NEW-descent-constant")
