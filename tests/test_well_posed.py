@@ -354,6 +354,21 @@ def test_bound_of_one_unit_covers_the_rounding_of_its_residual(dtype):
 
 
 @pytest.mark.claim("NEW-cert-G1")
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_bound_covers_products_that_cancel(n):
+    """One unit hears the others, which hear nobody: the rounding of its pre-activation is all that is wrong."""
+    rng = np.random.default_rng(n)
+    for _ in range(200):
+        A, b, x = np.zeros((n, n)), np.abs(rng.normal(size=n)), np.zeros((1, n))
+        A[0, 1:], x[0, 1:] = 1e6 * rng.normal(size=n - 1), b[1:]
+        b[0] = rng.uniform(0, 1e-6) - A[0] @ x[0]
+        x[0, 0] = max((x @ A.T + b)[0, 0], 0.0)
+        terms = zip(A[0].tolist(), x[0].tolist(), strict=True)
+        exact = max(sum(Fraction(a) * Fraction(v) for a, v in terms) + Fraction(b[0]), 0)
+        assert Fraction(wp.bound(A, x, b[None], relu)[0, 0]) >= abs(Fraction(x[0, 0]) - exact)
+
+
+@pytest.mark.claim("NEW-cert-G1")
 @given(seed=seeds, n=st.integers(1, 6), rho=st.sampled_from([0.5, 0.9, 0.999]))
 def test_bound_covers_rounding(seed, n, rho):
     A, b, x = equation(seed, relu, n, rho)

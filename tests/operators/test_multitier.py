@@ -192,6 +192,17 @@ def test_long_states_have_their_norms_from_lanczos():
     assert_close(W.monotonicity(), np.linalg.eigvalsh((G + G.T) / 2)[0], scale=W.lipschitz(), tol=1e-3)
 
 
+@pytest.mark.parametrize(("limit", "norm", "least"), [(512, None, None), (1, 2.0, 4.0)])
+def test_only_the_norms_of_long_states_are_iterated_for(monkeypatch, limit, norm, least):
+    multitier = ir.operators.multitier
+    monkeypatch.setattr(multitier, "EXACT_UP_TO", limit)
+    monkeypatch.setattr(multitier, "_extreme_eigenvalue", lambda *_: 4.0)
+    W = tiers(np.asarray, **draw([(4, 4), (2, 2)], [2, 2], seed=25))
+    G = np.eye(W.size) - W.to_dense()
+    assert W.lipschitz() == pytest.approx(norm or np.linalg.norm(G, 2), rel=1e-12)
+    assert W.monotonicity() == pytest.approx(least or np.linalg.eigvalsh((G + G.T) / 2)[0], rel=1e-12)
+
+
 def test_split_and_join_are_inverse():
     W = tiers(np.asarray, **CASES["three tiers, even kernels"])
     z = np.random.default_rng(4).normal(size=(2, W.size))
