@@ -108,8 +108,8 @@ def sgd_step(
     {'w': array([0.5])}
     """
     _check(params, grads)
-    velocity = {k: momentum * state.velocity[k] + g for k, g in grads.items()}
-    return {k: p - learning_rate * velocity[k] for k, p in params.items()}, SgdState(velocity)
+    rate, velocity = _rate(learning_rate), {k: momentum * state.velocity[k] + g for k, g in grads.items()}
+    return {k: p - rate * velocity[k] for k, p in params.items()}, SgdState(velocity)
 
 
 def _zeros(params: Params) -> dict[str, Array]:

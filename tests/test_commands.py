@@ -111,6 +111,13 @@ def test_doctor_notices_a_wrong_equilibrium(monkeypatch, capsys):
     assert "self test: the equilibrium of a random network is off by" in capsys.readouterr().out
 
 
+def test_doctor_says_what_gets_in_the_way_and_what_it_cannot_write(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "warnings_about", lambda *_: ["two libraries quarrel"])
+    monkeypatch.setattr(doctor, "write_json", lambda *_: 1)
+    assert run("doctor", "--json", tmp_path / "d.json") == 1
+    assert "warning: two libraries quarrel" in capsys.readouterr().out
+
+
 def pool(threads, api="blas", name="openblas"):
     return {"user_api": api, "internal_api": name, "version": "0.3", "num_threads": threads}
 

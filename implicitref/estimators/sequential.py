@@ -104,7 +104,7 @@ class SequentialImplicitClassifier(CertifiedClassifier, _Sequential):
         self.warm_start = warm_start
 
     def fit(self, X: Any, y: Any) -> SequentialImplicitClassifier:
-        """Train on rows X (n_samples, n_features) and labels y, one block after the other, each by Adam."""
+        """Train on rows X (n_samples, n_features) and labels y: block after block, then all of them together."""
         fresh = self._fresh()
         X, y, _ = self._samples(X, y, None, reset=fresh)
         labels = self._labels(y, fresh)

@@ -10,7 +10,7 @@ import small_layers as layers
 
 import implicitref as ir
 from implicitref import crosscheck
-from implicitref.crosscheck import check
+from implicitref.crosscheck import check, locate, systems
 
 IDENTITY = ir.activations.leaky_relu(1.0)
 
@@ -434,6 +434,67 @@ def test_arguments_are_refused_by_name():
         crosscheck.from_callable(layers.state, layers.gradient, layers.PARAMS, kind="fixed-point", activation=np.tanh)
     with pytest.raises(ir.HypothesisError, match="generic needs T"):
         crosscheck.from_callable(layers.state, layers.gradient, {}, kind="generic", T=None)
+
+
+REFUSED = {
+    "no number": (lambda: check(layers.target(), dz=np.full((2, 3), np.nan), x=np.ones((2, 2))), "dz must be real"),
+    "no shape of x": (
+        lambda: check(crosscheck.from_callable(layers.state, layers.gradient, {}, kind="generic", T=lambda z, x: z)),
+        "x must be given",
+    ),
+    "kernels of another size": (
+        lambda: crosscheck.from_callable(
+            layers.state, layers.gradient, {"A": layers.W, "B": layers.W, "U": np.ones((3, 2, 5, 5))}, m=1.0
+        ),
+        r"U must be a matrix \(n, d\) or kernels",
+    ),
+    "a fixed point's kernels": (
+        lambda: layers.target(params={**layers.PARAMS, "U": np.ones((3, 2, 3, 3))}),
+        "U of a fixed-point layer must be a matrix",
+    ),
+    "a second derivative of an approximation": (
+        lambda: layers.target(rule="jfb", second=lambda x, dz, v: x),
+        "of rule='implicit' only",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_checked_is_said(what):
+    call, words = REFUSED[what]
+    with pytest.raises((ir.HypothesisError, ir.ShapeError), match=words):
+        call()
+
+
+def test_a_backward_that_returns_a_tuple_is_a_finding():
+    report = check(layers.target(backward=lambda x, dz: tuple(layers.gradient(x, dz).values())))
+    assert "backward returns tuple, not a dict of blocks" in str(report)
+
+
+def test_blocks_that_are_left_out_are_not_given():
+    def backward(x, dz):
+        return {name: block for name, block in layers.gradient(x, dz).items() if name != "U"}
+
+    assert "U not given" in " ".join(str(check(layers.target(backward=backward))).split())
+
+
+def test_modules_are_found_by_name_or_file(tmp_path, monkeypatch):
+    (tmp_path / "made_of_numbers.py").write_text("number = 3\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for where, error, words in (
+        ("made_of_numbers:number", TypeError, "must be a Target of implicitref.crosscheck, or return one; got int"),
+        (f"{tmp_path}/absent.py:layer", ValueError, "is no file"),
+    ):
+        with pytest.raises(error, match=words):
+            locate.located(where)
+
+
+def test_gains_of_large_systems_are_estimated_from_below():
+    # I - K = diag(1/4, 1, 1/4, 1, ...): the largest gain is 4, and a singular one has no end
+    shrunk, g = np.tile([0.75, 0.0], 150), np.ones((1, 300))
+    assert systems.inverse_norm(lambda w: shrunk[: w.size] * w, g[:, :9]) == pytest.approx(4)
+    assert 3 < systems.inverse_norm(lambda w: shrunk * w, g) <= 4 * (1 + 1e-9)
+    assert systems.inverse_norm(lambda w: w, g) == np.inf
 
 
 def test_a_map_that_raises_is_a_finding():

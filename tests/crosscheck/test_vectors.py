@@ -82,6 +82,9 @@ def test_command_line(folder, tmp_path, capsys):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert cli.main(["vectors", "verify", str(folder)]) == 1
     assert "SHA-256 differs" in capsys.readouterr().out
+    assert cli.main(["vectors", "verify", str(folder), "--json", str(tmp_path / "r.json")]) == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["cases"], len(report["wrong"])) == (3, 1)
 
 
 def test_the_schema_is_a_schema_and_the_manifest_follows_it(folder):
