@@ -28,6 +28,16 @@ def test_all_patterns_are_found(m, d):
     assert all((u @ v > 0).tobytes() in known for v in rng.normal(size=(2000, d)))
 
 
+def test_patterns_are_counted_before_they_are_sought(monkeypatch):
+    u = np.random.default_rng(0).normal(size=(5, 2))
+    assert len(convex.patterns(u)) == 2 * (1 + 4)
+    monkeypatch.setattr(convex, "LARGEST", 10)
+    assert len(convex.patterns(u)) == 10
+    monkeypatch.setattr(convex, "LARGEST", 9)
+    with pytest.raises(ir.HypothesisError, match="at most 9 of them"):
+        convex.patterns(u)
+
+
 def test_projection_on_a_cone_is_the_nearest_point():
     u, rng = line()[0], np.random.default_rng(1)
     for pattern in convex.patterns(u).astype(float)[::3]:

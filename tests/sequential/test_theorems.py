@@ -215,6 +215,11 @@ def test_eps_lies_strictly_between_0_and_2(eps):
         seq.add_self_loops(UPPER, ROWS, np.array([1.0, eps]))
 
 
+def test_the_eps_that_is_worst_is_named():
+    with pytest.raises(ir.HypothesisError, match=r"got -0\.5\.$"):
+        seq.add_self_loops(UPPER, ROWS, np.array([-0.5, 2.1]))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [

@@ -192,6 +192,18 @@ def test_the_shallow_problem_has_a_flat_bad_minimum():
     assert seq.value(problem, seq.Solved(one, one)) == 0
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_hyperplanes_pass_through_samples_at_every_scale(scale):
+    u = np.random.default_rng(0).normal(size=(50, 3)) * scale
+    problem = seq.Problem(np.column_stack([u, np.full(50, 2.0)]), u, np.zeros((1, 3)), 4, "squared", relu)
+    V = subproblem.hyperplanes(problem, np.random.default_rng(1), 200)
+    pre = problem.u @ V.T
+    assert np.abs(pre).min(axis=0).max() <= 1e-12  # of every kink, a sample on it
+    assert 0.5 < pre.std() < 2
+    through_0 = subproblem.hyperplanes(problem._replace(u=u), np.random.default_rng(1), 200)
+    assert 0.5 < (u @ through_0.T).std() < 2
+
+
 def test_a_block_with_dead_units_is_drawn_again():
     tries = []
 
