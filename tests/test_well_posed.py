@@ -354,18 +354,21 @@ def test_bound_of_one_unit_covers_the_rounding_of_its_residual(dtype):
 
 
 @pytest.mark.claim("NEW-cert-G1")
-@pytest.mark.parametrize("n", [2, 3, 5])
-def test_bound_covers_products_that_cancel(n):
-    """One unit hears the others, which hear nobody: the rounding of its pre-activation is all that is wrong."""
-    rng = np.random.default_rng(n)
+@pytest.mark.parametrize("n", [1, 3, 5])
+@pytest.mark.parametrize("activation", [relu, ir.activations.soft_threshold(1.0)], ids=str)
+def test_bound_covers_sums_that_cancel(n, activation):
+    """The rounding of a pre-activation that is large beside the state: in fractions no more than the bound."""
+    rng, shrink = np.random.default_rng(n), activation is not relu
     for _ in range(200):
         A, b, x = np.zeros((n, n)), np.abs(rng.normal(size=n)), np.zeros((1, n))
-        A[0, 1:], x[0, 1:] = 1e6 * rng.normal(size=n - 1), b[1:]
-        b[0] = rng.uniform(0, 1e-6) - A[0] @ x[0]
-        x[0, 0] = max((x @ A.T + b)[0, 0], 0.0)
-        terms = zip(A[0].tolist(), x[0].tolist(), strict=True)
-        exact = max(sum(Fraction(a) * Fraction(v) for a, v in terms) + Fraction(b[0]), 0)
-        assert Fraction(wp.bound(A, x, b[None], relu)[0, 0]) >= abs(Fraction(x[0, 0]) - exact)
+        A[0, 1:], x[0, 1:] = rng.normal(size=n - 1) / (1e9 if shrink else 1e-6), b[1:]
+        b[1:] += shrink
+        b[0] = rng.uniform(0, 1e-6) - A[0] @ x[0] + shrink
+        pre = x @ A.T + b
+        x[0] = activation(pre)[0]
+        terms = zip(A.tolist()[0], x[0].tolist(), strict=True)
+        exact = max(sum(Fraction(a) * Fraction(v) for a, v in terms) + Fraction(b[0]) - shrink, 0)
+        assert Fraction(wp.bound(A, x, b[None], activation)[0, 0]) >= abs(Fraction(x[0, 0]) - exact)
 
 
 @pytest.mark.claim("NEW-cert-G1")
