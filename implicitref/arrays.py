@@ -373,6 +373,14 @@ def positive(name: str, value: Any, why: str = "") -> float:
     return number
 
 
+def nonnegative(name: str, value: Any) -> float:
+    """The scalar argument `name` as a float, refused unless it is a finite number >= 0."""
+    number = as_number(value)
+    if number is None or not 0 <= number < math.inf:
+        raise HypothesisError(f"{name} must be a finite number >= 0; got {value!r}.")
+    return number
+
+
 def count(name: str, value: Any, least: int = 1, why: str = "") -> int:
     """The argument `name` as an int, refused unless it is an integer >= `least` (of any library; True is none)."""
     try:

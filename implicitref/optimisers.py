@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .arrays import Array, as_number, is_array, namespace, real_dtypes
+from .arrays import Array, is_array, namespace, nonnegative, real_dtypes
 from .errors import HypothesisError, ShapeError
 
 __all__ = ["AdamState", "SgdState", "adam_init", "adam_step", "sgd_init", "sgd_step"]
@@ -63,7 +63,7 @@ def adam_step(
     array([ 0.9, -0.9])
     """
     _check(params, grads)
-    learning_rate, t = _rate(learning_rate), state.steps + 1
+    learning_rate, t = nonnegative("learning_rate", learning_rate), state.steps + 1
     root = math.sqrt(1 - beta2**t)
     rate, kept = learning_rate * root / (1 - beta1**t), 1 - learning_rate * weight_decay
     mean = {k: _average(beta1, state.mean[k], g) for k, g in grads.items()}
@@ -108,19 +108,13 @@ def sgd_step(
     {'w': array([0.5])}
     """
     _check(params, grads)
-    rate, velocity = _rate(learning_rate), {k: momentum * state.velocity[k] + g for k, g in grads.items()}
+    rate = nonnegative("learning_rate", learning_rate)
+    velocity = {k: momentum * state.velocity[k] + g for k, g in grads.items()}
     return {k: p - rate * velocity[k] for k, p in params.items()}, SgdState(velocity)
 
 
 def _zeros(params: Params) -> dict[str, Array]:
     return {k: namespace(p).zeros_like(p) for k, p in params.items()}
-
-
-def _rate(learning_rate: float) -> float:
-    number = as_number(learning_rate)
-    if number is None or not 0 <= number < math.inf:
-        raise HypothesisError(f"learning_rate must be a finite number >= 0; got {learning_rate!r}.")
-    return number
 
 
 def _check(params: Params, grads: Params) -> None:

@@ -517,6 +517,16 @@ def _sequential_fit(d: Draw) -> bool:
 
 
 @target
+def _refine(d: Draw) -> bool:
+    x, y = d.array(8, 2, wild=False), d.array(8, 1, wild=False)
+    model = sequential.fit(np.eye(8, 2), np.ones((8, 1)), 3, 2, solver="alternating", random_state=0)
+    options = {"epochs": d.count(1), "batch": d.count(4), "components": d.count(1, 9)}
+    numbers = {"learning_rate": d.number(1e-2), "noise": d.number(0.0, 0.3)}
+    refined = sequential.refine(model, x, y, loss=d.name("squared"), random_state=0, **options, **numbers)
+    return sound(refined.params) and refined.history[-1].loss <= refined.history[-1].before
+
+
+@target
 def _partition(d: Draw) -> bool:
     order, blocks = d.count(2, 5, 11), d.count(2, 3)
     return sum(sequential.partition(order, blocks)) == order

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..arrays import Array, alongside, checked, eps, in_double, like, namespace
-from ..errors import HypothesisError, ShapeError
+from ..arrays import Array, alongside, checked, eps, in_double, like, namespace, nonnegative
+from ..errors import ShapeError
 
 __all__ = ["least_squares", "normal_residual"]
 
@@ -41,9 +41,7 @@ def least_squares(z: Array, y: Array, ridge: float = 0.0) -> Array:
     y = alongside("y", checked("y", y, 2), z)
     if y.shape[0] != z.shape[0]:
         raise ShapeError(f"y must have a row for each of the {z.shape[0]} rows of z; got shape {tuple(y.shape)}.")
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise HypothesisError(f"ridge must be a finite number >= 0; got {ridge!r}.")
-    return like(z, _solved(in_double(z), in_double(y), ridge))
+    return like(z, _solved(in_double(z), in_double(y), nonnegative("ridge", ridge)))
 
 
 def _solved(z: Array, y: Array, ridge: float) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, checked, count, from_numpy, positive, quiet, to_numpy
+from ..arrays import Array, checked, count, from_numpy, nonnegative, positive, quiet, to_numpy
 from ..errors import HypothesisError
 from ..losses import LOSSES
 from ..optimisers import adam_init, adam_step
@@ -87,7 +87,7 @@ def refine(
     targets, began = checked_targets(y, checked("x", x, 2), loss), time.perf_counter()
     check_fits("model", model, model.sizes, x, targets.shape[1] if targets.ndim == 2 else model.C.shape[0])
     options = count("epochs", epochs), count("batch", batch), positive("learning_rate", learning_rate)
-    noise, components = noise and positive("noise", noise), min(count("components", components), x.shape[1])
+    noise, components = nonnegative("noise", noise), min(count("components", components), x.shape[1])
     u, rng = to_numpy(x), np.random.default_rng(seed_of(random_state))
     best = _with(model, {name: to_numpy(part) for name, part in model.params.items()})
     before = lowest = LOSSES[loss](best.predict(u), targets)[0]
