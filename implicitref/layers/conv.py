@@ -7,6 +7,7 @@ with stride s and padding p; x is zero outside the image, or periodic.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from .windows import (
 __all__ = ["conv2d", "conv2d_vjp", "conv2d_vjp_params"]
 
 MODES = ("zeros", "circular")
+STRIP = 3 * 2**17  # entries of the columns of a strip of rows
 FEW = 16  # a matrix product over fewer inner terms than this moves its result more often than it multiplies
 
 
@@ -117,11 +119,10 @@ def conv2d_vjp_params(
     x = images("x", x)
     xp, channels, filters = namespace(x), x.shape[1], dy.shape[1]
     at = _geometry(tuple(x.shape), (filters, channels, *kernel), stride, padding, padding_mode)
-    dy = _matrix(batch_last(same_shape("dy", dy, (x.shape[0], filters, *at.out))))
-    factors = _factors(_padded(x, at), at.kernel, at.start, at.stride, at.out)
-    flat = xp.concat([dy @ xp.matrix_transpose(S) for S in factors], axis=1)
+    dy = batch_last(same_shape("dy", dy, (x.shape[0], filters, *at.out)))
+    flat = _products(dy, _padded(x, at), at)
     dweight = xp.permute_dims(xp.reshape(flat, (filters, *at.kernel, channels)), (0, 3, 1, 2))
-    return dweight, xp.sum(dy, axis=1)
+    return dweight, xp.sum(_matrix(dy), axis=1)
 
 
 def known_mode(mode: str) -> None:
@@ -183,22 +184,40 @@ def _correlate(u: Array, weight: Array, bias: Array | None, start: Pair, stride:
 def _by_rows(
     u: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, start: Pair, stride: int, out: Pair
 ) -> np.ndarray:
-    # the same for a row stride of 1 by one product, of all rows of the kernel with every row of the image once; its
-    # i-th block, moved by start + i rows, is w_i S_i
+    # the same for a row stride of 1, a strip of the image's rows at a time: one product of it with all rows of the
+    # kernel, whose i-th block, moved by start + i rows, is w_i S_i
     filters, channels, kh, kw = weight.shape
-    S = _matrix(columns(u, kw, (0, start[1]), u.shape[1], out[1], stride))
     stacked = np.ascontiguousarray(weight.transpose(2, 0, 3, 1)).reshape(kh * filters, kw * channels)
-    blocks = (stacked @ S).reshape(kh, filters, u.shape[1], out[1], u.shape[3])
-    parts = [(block, *overlap(u.shape[1], start[0] + i, out[0], 1)) for i, block in enumerate(blocks)]
-    parts.sort(key=lambda part: part[1].start - part[1].stop)  # the first is seen by most rows, mostly by all
-    (block, seen, source), *others = parts
-    y = np.empty((filters, *out, u.shape[3]), blocks.dtype)
-    constant = 0 if bias is None else bias[:, None, None, None]
-    y[:, : seen.start], y[:, seen.stop :] = constant, constant
-    np.add(block[:, source], constant, out=y[:, seen])
-    for block, seen, source in others:
-        y[:, seen] += block[:, source]
+    y = np.empty((filters, *out, u.shape[3]), np.result_type(stacked, u))
+    y[...] = 0 if bias is None else bias[:, None, None, None]
+    for top, S in _strips(u, kw, start[1], stride, out[1]):
+        blocks = (stacked @ _matrix(S)).reshape(kh, filters, *S.shape[1:])
+        for i, block in enumerate(blocks):
+            seen, source = overlap(S.shape[1], start[0] + i - top, out[0], 1)
+            y[:, seen] += block[:, source]
     return y
+
+
+def _strips(u: np.ndarray, kw: int, start: int, stride: int, out: int) -> Iterator[tuple[int, np.ndarray]]:
+    # the first row, and `columns` of as many rows as stay in the cache: larger arrays cost more memory traffic, and
+    # pages that the system hands out and takes back, than they save calls
+    rows = max(1, STRIP // (kw * u.shape[0] * out * u.shape[3]))
+    for top in range(0, u.shape[1], rows):
+        yield top, columns(u, kw, (top, start), min(rows, u.shape[1] - top), out, stride)
+
+
+def _products(dy: Array, u: Array, at: _Geometry) -> Array:
+    # dy S_i' beside each other: (out, kh kw c)
+    xp, kh, kw = namespace(dy), *at.kernel
+    if type(u) is not np.ndarray or at.stride[0] != 1 or u.shape[0] * kw < FEW:
+        factors = _factors(u, at.kernel, at.start, at.stride, at.out)
+        return xp.concat([_matrix(dy) @ xp.matrix_transpose(S) for S in factors], axis=1)
+    total = np.zeros((kh, dy.shape[0], kw * u.shape[0]), np.result_type(dy, u))
+    for top, S in _strips(u, kw, at.start[1], at.stride[1], at.out[1]):
+        for i in range(kh):
+            seen, source = overlap(S.shape[1], at.start[0] + i - top, at.out[0], 1)
+            total[i] += _matrix(dy[:, seen]) @ _matrix(S[:, source]).T
+    return total.transpose(1, 0, 2).reshape(dy.shape[0], -1)
 
 
 def _factors(u: Array, kernel: Pair, start: Pair, stride: Pair, out: Pair) -> list[Array]:

@@ -18,6 +18,57 @@ def line(m=8, seed=0):
     return np.concatenate([x, np.ones((m, 1))], axis=1), np.sin(3 * x)
 
 
+# ------------------------------------------------------------------------------------------------
+# the parts, on a few cones
+
+
+def cones(beta):
+    """Six samples, and eight of their cones with either sign in turn."""
+    u, y = line(6, seed=3)
+    D = convex.patterns(u).astype(float)[:8]
+    return u, y[:, 0], D, np.arange(8) % 2, beta
+
+
+def objective(u, y, D, side, beta, W):
+    """Its value by the definition: the residual of sum_i s_i D_i U w_i, and the lengths of the w_i."""
+    fitted = sum((2 * s - 1) * d * (u @ w) for s, d, w in zip(side, D, W, strict=True))
+    return np.sum((y - fitted) ** 2) / 2 + beta * sum(np.linalg.norm(w) for w in W)
+
+
+def test_few_steps_solve_the_problem_on_some_cones(monkeypatch):
+    problem, steps, prox = cones(1e-3), [], convex._prox
+    monkeypatch.setattr(convex, "INNER", 700)  # it takes 540; without acceleration or its restarts 2000 do not do
+    monkeypatch.setattr(convex, "_prox", lambda *args: steps.append(None) or prox(*args))
+    u, _, D, _, _ = problem
+    found = convex._fista(*problem, np.zeros((8, 2)), 1e-7)
+    assert all(((2 * d - 1) * (u @ w) >= -1e-12).all() for d, w in zip(D, found, strict=True))
+    least = objective(*problem, found)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        other = found + rng.normal(size=found.shape) * 10.0 ** rng.uniform(-4, 0)
+        other = np.stack([convex._project(w, u, d) for w, d in zip(other, D, strict=True)])
+        assert objective(*problem, other) >= least - 1e-7
+    assert len(steps) < 699
+
+
+def test_the_gap_is_the_objective_less_a_bound_from_below(monkeypatch):
+    problem = u, y, D, side, beta = cones(0.5)
+    A = np.hstack([(2.0 * s - 1) * d[:, None] * u for s, d in zip(side, D, strict=True)])
+    monkeypatch.setattr(convex, "INNER", 400)
+    least = objective(*problem, convex._fista(*problem, np.zeros((8, 2)), 1e-9))
+    rng = np.random.default_rng(1)
+    for scale in (0.0, 1e-3, 0.1, 1.0):
+        W = np.stack([convex._project(w, u, d) for w, d in zip(scale * rng.normal(size=(8, 2)), D, strict=True)])
+        gap = convex._inner_gap(u, y, D, A, W, beta)
+        assert gap >= objective(*problem, W) - least - 1e-9
+        assert gap <= objective(*problem, W) + 1e-12  # the bound is not below 0
+    assert convex._inner_gap(u, y, D, A, np.zeros((8, 2)), 1e3) <= 1e-12  # 0 is the solution, and proves it
+
+
+# ------------------------------------------------------------------------------------------------
+# the whole
+
+
 @pytest.mark.parametrize(("m", "d"), [(2, 2), (9, 2), (6, 3), (7, 4), (5, 1)])
 def test_all_patterns_are_found(m, d):
     rng = np.random.default_rng(m)
