@@ -24,6 +24,16 @@ def network_of(activation=activations.relu, seed=0, m=0.5, **scales):
     return networks.MonNetwork(W, U, b, rng.normal(size=(CLASSES, N)), rng.normal(size=CLASSES), activation)
 
 
+@pytest.mark.parametrize(("parts", "sizes"), [(1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (9, [1] * 5)])
+def test_a_batch_is_solved_in_so_many_parts(monkeypatch, parts, sizes):
+    network, seen, part = network_of(), [], networks.MonNetwork._part
+    monkeypatch.setattr(
+        networks.MonNetwork, "_part", lambda self, x, *rest: seen.append(len(x)) or part(self, x, *rest)
+    )
+    network.accumulate(np.ones((BATCH, D)), np.zeros(BATCH, int), parts)
+    assert seen == sizes
+
+
 def loss_by_definition(network, params, x, labels, start):
     """Cross-entropy at the equilibrium that dense Newton steps find: shares no line with the package."""
     W = oracles.dense_weight(params["A"], params["B"], network.W.m, params.get("g"), params.get("h"))

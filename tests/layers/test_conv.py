@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 
 import numpy as np
+import pytest
 import scipy.ndimage
 import scipy.signal
 from hypothesis import given
@@ -36,6 +38,22 @@ def geometries(draw):
     stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     batch, channels, out = (draw(st.integers(1, most)) for most in (3, 7, 3))
     return (batch, channels, *size_), (out, channels, *kernel), stride, padding, mode
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+@pytest.mark.parametrize("strip", [1, 7 * 3 * 9 * 2 * 4, 10**9])
+def test_strips_of_rows_give_one_convolution(monkeypatch, strip, mode):
+    monkeypatch.setattr(importlib.import_module("implicitref.layers.conv"), "STRIP", strip)
+    rng = np.random.default_rng(0)
+    x, weight, dy = (rng.normal(size=shape) for shape in ((2, 7, 11, 9), (3, 7, 5, 3), (2, 3, 11, 9)))
+    y = L.conv2d(x, weight, padding=(2, 1), padding_mode=mode)
+    assert_close(y, by_definition(x, weight, np.zeros(3), (1, 1), (2, 1), mode), scale=size(y), tol=1e-14)
+    along = {
+        "x": np.sum(L.conv2d_vjp(x.shape, weight, dy, padding=(2, 1), padding_mode=mode) * x),
+        "weight": np.sum(L.conv2d_vjp_params(x, (5, 3), dy, padding=(2, 1), padding_mode=mode)[0] * weight),
+    }
+    for value in along.values():
+        assert_close(value, np.sum(dy * y), scale=size(dy) * size(y) * y.size, tol=1e-14)
 
 
 @given(geometries(), st.integers(0, 2**32 - 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import oracles
 import pytest
@@ -22,7 +24,9 @@ def task(m=40, seed=0):
 
 
 X, Y = task()
+BEGAN = time.perf_counter()
 MODEL = seq.fit_non_strict(X, Y, 4, 2, eps=0.5, random_state=0)
+TOOK = time.perf_counter() - BEGAN
 
 
 @pytest.mark.claim("GREEDY-Eq13")
@@ -35,6 +39,7 @@ def test_what_is_trained_is_a_non_strict_model():
     loss = ((MODEL.predict(X) - Y) ** 2).sum() / (2 * len(X))
     assert loss == pytest.approx(MODEL.history[-1].loss, rel=1e-12)
     assert [record.block for record in MODEL.history] == [1, 2]
+    assert 0 < sum(record.seconds for record in MODEL.history) <= TOOK
     assert sum(record.dead for record in MODEL.history) == np.sum(~z.any(axis=0))
 
 

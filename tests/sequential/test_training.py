@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 
 import numpy as np
 import pytest
@@ -202,6 +203,14 @@ def test_hyperplanes_pass_through_samples_at_every_scale(scale):
     assert 0.5 < pre.std() < 2
     through_0 = subproblem.hyperplanes(problem._replace(u=u), np.random.default_rng(1), 200)
     assert 0.5 < (u @ through_0.T).std() < 2
+
+
+def test_the_history_has_blocks_and_seconds():
+    began = time.perf_counter()
+    history = seq.fit(*wave(), 5, 3, solver="adam", random_state=0).history
+    took = time.perf_counter() - began
+    assert [record.block for record in history] == [1, 2, 3]
+    assert 0 < sum(record.seconds for record in history) <= took
 
 
 def test_a_block_with_dead_units_is_drawn_again():
