@@ -213,6 +213,31 @@ def test_the_history_has_blocks_and_seconds():
     assert 0 < sum(record.seconds for record in history) <= took
 
 
+def test_features_that_are_rounding_are_not_read():
+    # a unit on at the outermost sample only, by what rounding leaves of 0
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(100):
+        u = np.column_stack([np.sort(rng.normal(size=9)), np.ones(9)])
+        V = rng.uniform(0.1, 2) * np.array([[1.0, -u[-1, 0]]])
+        problem = seq.Problem(u, rng.normal(size=(9, 1)), np.zeros((1, 0)), 1, "squared", relu)
+        moved = np.add(V, [[0, 1e-16]])
+        noise = np.maximum(u @ moved.T, 0).max()
+        for row in (V, moved):
+            found = solvers._least_squares_step(problem, seq.Solved(row, np.zeros((1, 1))))
+            assert abs(found.C) <= 1e3
+        seen += 0 < noise < 1e-14
+    assert seen > 20
+
+
+@pytest.mark.claim("GREEDY-Alg1")
+@pytest.mark.parametrize("seed", [497, 0, 1])
+def test_the_recorded_loss_is_that_of_the_model(seed):
+    rng = np.random.default_rng(seed)
+    x, y = np.column_stack([rng.uniform(-2, 2, 20), np.ones(20)]), rng.normal(size=(20, 2))
+    for model in seq.greedy(x, y, (1, 2, 1), solver="alternating", random_state=seed):
+        assert model.history[-1].loss == pytest.approx(((model.predict(x) - y) ** 2).sum() / 40, rel=1e-9)
+
+
 def test_a_block_with_dead_units_is_drawn_again():
     tries = []
 
