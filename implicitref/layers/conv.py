@@ -7,8 +7,9 @@ with stride s and padding p; x is zero outside the image, or periodic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .windows import (
     batch_first,
     batch_last,
     columns,
+    columns_into,
     dilated,
     fitting,
     floating,
@@ -190,20 +192,30 @@ def _by_rows(
     stacked = np.ascontiguousarray(weight.transpose(2, 0, 3, 1)).reshape(kh * filters, kw * channels)
     y = np.empty((filters, *out, u.shape[3]), np.result_type(stacked, u))
     y[...] = 0 if bias is None else bias[:, None, None, None]
+    memory: Any = None
     for top, S in _strips(u, kw, start[1], stride, out[1]):
-        blocks = (stacked @ _matrix(S)).reshape(kh, filters, *S.shape[1:])
-        for i, block in enumerate(blocks):
+        memory = np.empty((kh * filters, *S.shape[1:]), y.dtype) if memory is None else memory
+        blocks = _first(memory, S.shape[1])
+        np.matmul(stacked, _matrix(S), out=_matrix(blocks))
+        for i, block in enumerate(blocks.reshape(kh, filters, *S.shape[1:])):
             seen, source = overlap(S.shape[1], start[0] + i - top, out[0], 1)
             y[:, seen] += block[:, source]
     return y
 
 
 def _strips(u: np.ndarray, kw: int, start: int, stride: int, out: int) -> Iterator[tuple[int, np.ndarray]]:
-    # the first row, and `columns` of as many rows as stay in the cache: larger arrays cost more memory traffic, and
-    # pages that the system hands out and takes back, than they save calls
-    rows = max(1, STRIP // (kw * u.shape[0] * out * u.shape[3]))
+    # the first row, and `columns` of as many rows as stay in the cache, always in the same memory: larger arrays, and
+    # new ones, cost more traffic and pages that the system hands out and takes back than they save calls
+    rows = min(u.shape[1], max(1, STRIP // (kw * u.shape[0] * out * u.shape[3])))
+    memory = np.empty((kw * u.shape[0], rows, out, u.shape[3]), u.dtype)
     for top in range(0, u.shape[1], rows):
-        yield top, columns(u, kw, (top, start), min(rows, u.shape[1] - top), out, stride)
+        yield top, columns_into(_first(memory, min(rows, u.shape[1] - top)), u, kw, (top, start), stride)
+
+
+def _first(memory: np.ndarray, rows: int) -> np.ndarray:
+    # an array of fewer rows, contiguous, at the beginning of the memory of one (_, rows, _, _)
+    shape = memory.shape[0], rows, *memory.shape[2:]
+    return memory.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
 def _products(dy: Array, u: Array, at: _Geometry) -> Array:

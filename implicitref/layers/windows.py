@@ -82,22 +82,22 @@ def columns(u: Array, width: int, start: Pair, rows: int, out: int, stride: int)
     rows a, ..., a + h - 1 of S are the right factor of a matrix product without being copied.
     """
     if type(u) is np.ndarray:
-        return _columns_in_place(u, width, start, rows, out, stride)
+        S = np.empty((width * u.shape[0], rows, out, u.shape[3]), u.dtype)
+        return columns_into(S, u, width, start, stride)
     tall = shifted(u, 1, start[0], rows)
     return namespace(u).concat([shifted(tall, 2, start[1] + j, out, stride) for j in range(width)], axis=0)
 
 
-def _columns_in_place(u: np.ndarray, width: int, start: Pair, rows: int, out: int, stride: int) -> np.ndarray:
-    # the same, every entry written once
-    channels, height, columns, batch = u.shape
-    S = np.empty((width, channels, rows, out, batch), u.dtype)
-    down, above = overlap(height, start[0], rows, 1)
-    S[:, :, : down.start], S[:, :, down.stop :] = 0, 0
+def columns_into(S: np.ndarray, u: np.ndarray, width: int, start: Pair, stride: int) -> np.ndarray:
+    """The same in the memory of `S`, every entry written once."""
+    parts = S.reshape(width, u.shape[0], *S.shape[1:])
+    down, above = overlap(u.shape[1], start[0], S.shape[1], 1)
+    parts[:, :, : down.start], parts[:, :, down.stop :] = 0, 0
     for j in range(width):
-        right, left = overlap(columns, start[1] + j, out, stride)
-        S[j, :, down, : right.start], S[j, :, down, right.stop :] = 0, 0
-        S[j, :, down, right] = u[:, above, left]
-    return S.reshape(width * channels, rows, out, batch)
+        right, left = overlap(u.shape[2], start[1] + j, S.shape[2], stride)
+        parts[j, :, down, : right.start], parts[j, :, down, right.stop :] = 0, 0
+        parts[j, :, down, right] = u[:, above, left]
+    return S
 
 
 def taps(u: Array, kernel: Pair, stride: Pair) -> list[Array]:
