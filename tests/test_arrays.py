@@ -181,3 +181,10 @@ def test_real_and_complex_numbers_follow():
 def test_integers_beyond_every_float_are_infinite_numbers():
     assert arrays.as_number(10**400) == math.inf
     assert arrays.as_number(-(10**400)) == -math.inf
+
+
+def test_numbers_that_are_not_negative():
+    assert [arrays.nonnegative("x", value) for value in (0, 0.5, np.float32(2))] == [0.0, 0.5, 2.0]
+    for value in (-1e-300, np.inf, np.nan, "1", None, np.ones(2)):
+        with pytest.raises(ir.HypothesisError, match="x must be a finite number >= 0"):
+            arrays.nonnegative("x", value)
