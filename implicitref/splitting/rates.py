@@ -127,7 +127,9 @@ def best_forward_backward(G: np.ndarray) -> float:
 
 
 def best_peaceman_rachford(G: np.ndarray) -> float:
-    """Argmin over alpha of h, by Brent's method on log(alpha L), from the class optimum 0 [NEW-best-alpha]."""
+    """Argmin over alpha of h, by golden section with parabolic steps (Brent) on log(alpha L), around the class optimum 0
+    [NEW-best-alpha].
+    """
     from scipy.optimize import brent
 
     (P, Q), L = _pencil(G), _norm(G)
