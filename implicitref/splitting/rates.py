@@ -127,7 +127,7 @@ def best_forward_backward(G: np.ndarray) -> float:
 
 
 def best_peaceman_rachford(G: np.ndarray) -> float:
-    """Argmin over alpha of h, by golden section with Brent's parabolic steps on log(alpha L), around 0, the class optimum
+    """Argmin over alpha of h, by golden section with Brent's parabolic steps on log(alpha L), around the class optimum
     [NEW-best-alpha].
     """
     from scipy.optimize import brent
