@@ -80,6 +80,11 @@ REFUSED = {
         ir.ShapeError,
         r"must have the shape of its b, \(3, 2\); got \(3, 1\)",
     ),
+    "loss of an implicit model": (
+        lambda: ir.networks.ImplicitModel(ONE / 2, ONE, ONE).gradients(ONE, ONE, 3),
+        ir.HypothesisError,
+        "loss must be one of",
+    ),
     "text of a pickle": (lambda: datasets._latin1(b"", "latin1"), pickle.UnpicklingError, "only text in latin1"),
     "negative number on the command line": (
         lambda: common.nonnegative("-1"),

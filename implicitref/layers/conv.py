@@ -206,7 +206,7 @@ def _by_rows(
 def _strips(u: np.ndarray, kw: int, start: int, stride: int, out: int) -> Iterator[tuple[int, np.ndarray]]:
     # the first row, and `columns` of as many rows as stay in the cache, always in the same memory: larger arrays, and
     # new ones, cost more traffic and pages that the system hands out and takes back than they save calls
-    rows = min(u.shape[1], max(1, STRIP // (kw * u.shape[0] * out * u.shape[3])))
+    rows = min(u.shape[1], max(1, STRIP // max(1, kw * u.shape[0] * out * u.shape[3])))
     memory = np.empty((kw * u.shape[0], rows, out, u.shape[3]), u.dtype)
     for top in range(0, u.shape[1], rows):
         yield top, columns_into(_first(memory, min(rows, u.shape[1] - top)), u, kw, (top, start), stride)

@@ -215,7 +215,7 @@ class ImplicitModel:
         forward = model._state(injection, method, tol=tol, max_iter=max_iter, start=start)
         z = forward.z
         prediction = model.readout(z, x)
-        value, dy = (loss_named(loss) if isinstance(loss, str) else loss)(prediction, target)
+        value, dy = (loss if callable(loss) else loss_named(loss))(prediction, target)
         with quiet():  # the adjoint refuses what overflows
             dz = dy @ model.C
         backward = model.adjoint(z, injection, dz, method=method, tol=tol, max_iter=max_iter)

@@ -56,6 +56,14 @@ def test_strips_of_rows_give_one_convolution(monkeypatch, strip, mode):
         assert_close(value, np.sum(dy * y), scale=size(dy) * size(y) * y.size, tol=1e-14)
 
 
+def test_no_samples_are_a_batch():
+    x, weight = np.ones((0, 7, 5, 5)), np.ones((3, 7, 3, 3))
+    y = L.conv2d(x, weight, padding=1)
+    assert y.shape == (0, 3, 5, 5)
+    assert L.conv2d_vjp(x.shape, weight, y, padding=1).shape == x.shape
+    assert (L.conv2d_vjp_params(x, (3, 3), y, padding=1)[0] == np.zeros((3, 7, 3, 3))).all()
+
+
 @given(geometries(), st.integers(0, 2**32 - 1))
 def test_convolution_and_its_adjoints_by_definition(geometry, seed):
     shape, kernel, stride, padding, mode = geometry
