@@ -124,6 +124,15 @@ def test_prediction_is_the_equation(activation):
     assert_close(model.predict(x[1:2], tol=1e-12), desired[1:2], scale=size(desired), tol=1e-11)
 
 
+def test_a_splitting_knows_the_largest_m_and_models_fill_their_ranges():
+    rng = np.random.default_rng(0)
+    model = networks.implicit_model(rng, 40, 9, 4, radius=0.9, feedthrough=True)
+    symmetric = (model.A + model.A.T) / 2
+    assert_close(model._monotone().m, 1 - np.linalg.eigvalsh(symmetric)[-1], scale=1, tol=1e-12)
+    for name, limit in (("A", 0.9 / 40), ("B", 1 / 3), ("C", 40**-0.5), ("D", 1 / 3)):
+        assert 0.8 * limit < np.abs(model.params[name]).max() <= limit
+
+
 def test_a_splitting_solves_what_picard_cannot():
     one = np.array([[1.0]])
     model = ImplicitModel(-2 * one, one, one)

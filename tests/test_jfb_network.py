@@ -11,8 +11,8 @@ import pytest
 import scipy.special
 from oracles import assert_close, size
 
-from implicitref import errors, fixed_point, layers, networks
-from implicitref.networks.jfb import LatentMap
+from implicitref import activations, errors, fixed_point, layers, networks
+from implicitref.networks.jfb import LatentMap, _capped
 
 BATCH, CLASSES, IMAGE = 3, 3, (1, 5, 6)
 DATA = Path(os.environ.get("IMPLICITREF_DATA", ""))
@@ -473,3 +473,27 @@ def test_trained_weights_on_test_images():
     alone = np.concatenate([network.logits(x[i : i + 1]) for i in range(10)])
     for found, desired in ((hundred, together), (alone, together[:10]), (network.logits(x[order]), together[order])):
         assert_close(found, desired, scale=1.0, tol=1e-5)
+
+
+@pytest.mark.parametrize(("last", "ends"), [(4.0, "raises"), (0.9, "goes on")])
+def test_a_capped_solve_goes_on_unless_it_ends_above_its_first_residual(last, ends):
+    steps = iter([1.0, 0.5, 2.0, last])
+    arguments = (lambda z, v: z + next(steps)), np.zeros((1, 1)), 1e-9, 4
+    if ends == "raises":
+        with pytest.raises(errors.ConvergenceError):
+            _capped(*arguments)
+    else:
+        assert_close(_capped(*arguments).residuals[:, 0], np.array([1.0, 0.5, 2.0, 0.9]), scale=1, tol=1e-12)
+
+
+def test_parameters_of_the_latent_map_against_differences():
+    rng = np.random.default_rng(0)
+    R = layers.Sequential({"fc": layers.Affine(rng.normal(size=(3, 3))), "act": layers.Activate(activations.tanh)})
+    z, v, g = rng.normal(size=(3, 5, 3))
+    direction, h = rng.normal(size=(3, 3)), 1e-5
+
+    def along(t):
+        return np.sum(g * LatentMap(R.replace(**{"fc.weight": R.params["fc.weight"] + t * direction}))(z, v))
+
+    found = LatentMap(R).vjp_params(z, v, g)["fc.weight"]
+    assert_close(np.sum(found * direction), (along(h) - along(-h)) / (2 * h), scale=1, tol=1e-8)
