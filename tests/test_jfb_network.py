@@ -497,3 +497,17 @@ def test_parameters_of_the_latent_map_against_differences():
 
     found = LatentMap(R).vjp_params(z, v, g)["fc.weight"]
     assert_close(np.sum(found * direction), (along(h) - along(-h)) / (2 * h), scale=1, tol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["latent_convs.0.0.bias", "conv_d2.bias"])
+def test_parameters_of_the_network_map_against_differences(name):
+    rng = np.random.default_rng(0)
+    net = networks.jfb_mnist(rng, (1, 6, 6), blocks=1, dtype=np.float64)
+    x, z, g = rng.normal(size=(2, 1, 6, 6)), *rng.normal(size=(2, 2, *net.state))
+    direction, h = rng.normal(size=net.params[name].shape), 1e-6
+
+    def along(t):
+        return np.sum(g * net.replace(**{name: net.params[name] + t * direction}).T(z, x))
+
+    found = net.T.vjp_params(z, x, g)[name]
+    assert_close(np.sum(found * direction), (along(h) - along(-h)) / (2 * h), scale=size(found), tol=1e-6)
