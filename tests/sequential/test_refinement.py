@@ -170,7 +170,7 @@ def test_on_every_backend(backend):
         ({"batch": 0.5}, ValueError, r"batch must be an integer >= 1; got 0\.5"),
         ({"components": 0}, ValueError, "components must be an integer >= 1; got 0"),
         ({"learning_rate": 0}, ValueError, "learning_rate must be a finite number > 0; got 0"),
-        ({"noise": -0.1}, ValueError, r"noise must be a finite number > 0; got -0\.1"),
+        ({"noise": -0.1}, ValueError, r"noise must be a finite number >= 0; got -0\.1"),
         ({"random_state": -1}, ValueError, "random_state must be"),
     ],
     ids=lambda value: f"{value}"[:40] if isinstance(value, dict) else "",
