@@ -194,13 +194,19 @@ def alternation(problem: Problem, rng: np.random.Generator, *, rounds: int = 10,
 
 
 def _least_squares_step(problem: Problem, now: Solved) -> Solved:
-    """(11): C for these V, of features that are more than the rounding of V u; a minimum whose value is only known to
-    rounding."""
-    z = extended(problem.u, now.V, problem.activation)[:, : now.C.shape[1]]
-    # a unit that begins to bend at the outermost sample is on by 1e-17 there, or not: C would be 1e17
-    noise = now.V.shape[1] * eps(z) * np.linalg.norm(problem.u, axis=1).max() * np.linalg.norm(now.V, axis=1).max()
-    seen = np.where(np.abs(z).max(axis=0) > noise, z, 0)
-    return accepted(problem, now, now._replace(C=least_squares(seen, problem.target)), 64 * eps(z))
+    """(11): C for these V. A minimum whose value is only known to rounding."""
+    z = readable(problem, now.V)
+    return accepted(problem, now, now._replace(C=least_squares(z, problem.target)), 64 * eps(z))
+
+
+def readable(problem: Problem, V: np.ndarray) -> np.ndarray:
+    """The features [phi(V u), z] that C reads, those that are nothing but the rounding of V u replaced by zero.
+
+    A unit that begins to bend at the outermost sample is on by 1e-17 there, or not: C would be 1e17.
+    """
+    z = extended(problem.u, V, problem.activation)[:, : problem.units + problem.C.shape[1]]
+    noise = V.shape[1] * eps(z) * np.linalg.norm(problem.u, axis=1).max() * np.linalg.norm(V, axis=1).max()
+    return np.where(np.abs(z).max(axis=0) > noise, z, 0)
 
 
 def _shallow_step(problem: Problem, now: Solved, steps: int) -> Solved:
