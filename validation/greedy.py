@@ -229,10 +229,16 @@ def _alternations(seed: int, steps: int) -> Iterator[tuple[tuple[Any, ...], str]
         problem, _ = _problem(rng)
         iterates = list(solvers.alternation(problem, rng, rounds=20, steps=2))
         values = np.array([sequential.value(problem, solved) for solved in iterates])
-        z = solvers.readable(problem, iterates[-1].V)
-        residual = sequential.normal_residual(z, problem.target, iterates[-1].C)
+        residual = _normal_residual(problem, iterates[-1])
         yield (np.diff(values) / values[0], residual), f"seed {seed}, {steps} steps before the end"
         steps -= len(values) - 1
+
+
+def _normal_residual(problem: sequential.Problem, solved: sequential.Solved) -> float:
+    """||z'(z C' - y)|| relative to features as large as the pre-activations: below their rounding nothing is read."""
+    z, y, norm = _features(problem, solved), problem.target, np.linalg.norm
+    size = max(norm(z), norm(problem.u) * norm(solved.V))
+    return float(norm(z.T @ (z @ solved.C.T - y)) / (size * (size * norm(solved.C) + norm(y))))
 
 
 def _deficient(seed: int, trials: int) -> Iterator[tuple[float, str]]:
