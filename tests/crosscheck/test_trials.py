@@ -36,6 +36,13 @@ def test_loose_layers_are_not_accused():
     assert set(counts) <= {"inconclusive"}, where
 
 
+def test_a_check_of_a_dense_layer_is_timed():
+    words = [next(found) for found in [trials.times(0, 1)] for _ in range(2)]
+    assert [verdict for verdict, _ in words] == ["pass", "pass"]
+    assert all(0 < float(where.split(" s, given ")[0]) < 10 for _, where in words), words
+    assert trials._tall(0).x.shape == (2, 16 * 256 + 32 * 64)
+
+
 def test_planted_mistakes_are_named():
     counts, where = outcomes("plants", 0, 15)
     assert counts == {"named": 15}, where
