@@ -30,7 +30,7 @@ FLOORS = [
 STRANGERS = {"mon", "fixed_point", "well_posed", "sequential"}  # of floor 3: no two import each other
 INSIDE = {
     "operators": ["linear", "scales", "dense", "dft", "fourier", "conv", "strided", "cascade", "multitier", "__init__"],
-    "layers": ["windows", "affine", "conv", "norm", "pool", "rearrange", "records", "__init__"],
+    "layers": ["windows", "affine", "winograd", "conv", "norm", "pool", "rearrange", "records", "__init__"],
     "splitting": ["inclusion", "iterations", "rates", "certificates", "solve", "__init__"],
     "fixed_point": ["theory", "maps", "driver", "iteration", "rules", "examples", "__init__"],
     "estimators": ["targets", "certificates", "base", "mon", "jfb", "implicit", "sequential", "__init__"],

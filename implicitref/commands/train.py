@@ -7,8 +7,8 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from ..archives import check_settings, unwritable
 from ..errors import ConvergenceError, HypothesisError
 from ..networks import MonNetwork, jfb_mnist, mon_conv, mon_fc, mon_multitier
 from ..training import FixedPointRecipe, Recipe, State, alpha, augmentations, checkpoints, jfb, schedules, start, train
-from ..training.loop import PAPER, RECIPES, learner_of_mon
+from ..training.loop import PAPER, RECIPES, Learner, learner_of_mon
 from ..training.progress import display
+from ..training.team import Team, keep_memory, shareable
 from .common import (
     FAILED,
     INPUT_ERRORS,
@@ -46,6 +47,7 @@ __all__ = ["add"]
 JFB = "jfb-mnist"
 DEFAULTS: dict[str, Recipe | FixedPointRecipe] = {**RECIPES, JFB: FixedPointRecipe()}
 FIELDS = ("learning_rate", "weight_decay")
+SHARE, WORTH = 32, 10_000  # images of a minibatch for which a process pays, and of a training
 OF_MON = ("hidden", "channels", "m", "activation", "recipe", "stop", "alpha")
 OF_JFB = ("rule", "max_iter", "blocks", "gamma")
 TRAIN_EXAMPLES = (
@@ -125,19 +127,22 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{arguments.seed}"
     )
     began, state, pause = time.perf_counter(), first, _pause(arguments.minutes)
-    threads = _threads(arguments)
-    learner = jfb.LEARNER if arguments.model == JFB else learner_of_mon(threads.workers)
+    threads = _threads(arguments, recipe, len(data.x_train))
     steps = math.ceil(len(data.x_train) / recipe.batch)
     done = len(state.history) + len(state.steps) / steps
     try:
-        _keep_memory()
-        with threads.limited, display(recipe.epochs, steps, done) as show:
+        keep_memory()
+        with (
+            threads.limited,
+            _learner(arguments, first, threads) as learner,
+            display(recipe.epochs, steps, done) as show,
+        ):
             for state in train(first, data, recipe, on_step=show.step, pause=pause, learner=learner):
                 if arguments.checkpoint:
                     checkpoints.save(arguments.checkpoint, state, config)
                 if not state.steps:
                     show.epoch(state.history[-1])
-    except (ConvergenceError, ArithmeticError, *INPUT_ERRORS) as error:
+    except (ConvergenceError, ArithmeticError, RuntimeError, *INPUT_ERRORS) as error:
         return complain(
             f"training failed in epoch {len(state.history) + 1}: {error}{_advice(error, arguments)}", FAILED
         )
@@ -165,34 +170,39 @@ def _advice(error: Exception, arguments: argparse.Namespace) -> str:
     return solver + (f" The checkpoint {arguments.checkpoint} is kept." if arguments.checkpoint else "")
 
 
-def _keep_memory() -> None:
-    # The C library of Linux gives large freed arrays back to the system, which clears them anew for the next step: a
-    # tenth of the step's time. This process keeps them; elsewhere nothing changes.
-    import ctypes
-
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
-        mallopt(trim_threshold, 2**30)
-        mallopt(mmap_threshold, 2**25)
-
-
 class _Threads(NamedTuple):
     workers: int
     limited: AbstractContextManager[Any]
 
 
-def _threads(arguments: argparse.Namespace) -> _Threads:
+def _threads(arguments: argparse.Namespace, recipe: Any, images: int) -> _Threads:
     # The products of a dense network gain nothing from a second thread and take ten times as long where another process
-    # has its core; those of networks on images are better shared out as parts of the batch, one thread each. Besides,
-    # one thread a product gives the same bits whatever the load. Whoever sets a number of threads gets it.
+    # has its core; those of networks on images are better shared out as parts of the batch, one thread each, or with
+    # JFB one process each, where there is enough to do. Besides, one thread a product gives the same bits whatever the
+    # load. Whoever sets a number of threads gets it.
     from threadpoolctl import threadpool_limits
 
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     given = [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
-    if arguments.model == JFB or (arguments.model == "mon-fc" and given):
+    if arguments.model == "mon-fc" and given:
         return _Threads(1, nullcontext())
     workers = 1 if arguments.model == "mon-fc" else max([1, *given]) if given else processors()
+    if arguments.model == JFB:
+        workers = min(workers, recipe.batch // SHARE)
+        if workers < 2 or images * recipe.epochs < WORTH or arguments.device != "cpu" or not shareable(recipe.rule):
+            return _Threads(1, nullcontext())
     return _Threads(workers, threadpool_limits(limits=1, user_api="blas"))
+
+
+@contextmanager
+def _learner(arguments: argparse.Namespace, first: State, threads: _Threads) -> Iterator[Learner]:
+    if arguments.model != JFB:
+        yield learner_of_mon(threads.workers)
+    elif threads.workers == 1:
+        yield jfb.LEARNER
+    else:
+        with Team(first.network, threads.workers) as team:
+            yield jfb.learner_of(team)
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[datasets.Dataset, Any, State, dict[str, Any]]:

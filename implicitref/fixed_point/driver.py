@@ -69,6 +69,7 @@ class Method(NamedTuple):
     start: Callable[[Any, Array], Any]  # F, z -> state
     step: Callable[[Any, Any], Any]  # F, state -> state
     residual: Callable[[Any], Array]
+    norm: Callable[[Array], Array] = norm  # of every sample of z
 
 
 def over(mask: Array, z: Array) -> Array:
@@ -119,7 +120,7 @@ class _Pool:
         self.previous, self.state = self.state, self.method.step(self.F, self.state)
 
     def sizes(self) -> np.ndarray:
-        return to_numpy(norm(self.state.z))
+        return to_numpy(self.method.norm(self.state.z))
 
     def freeze(self, alive: np.ndarray) -> None:
         # `answer` follows the samples at work and stays behind with those that have stopped

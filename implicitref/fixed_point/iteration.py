@@ -117,11 +117,6 @@ def _flat(z: Array) -> Array:
     return namespace(z).reshape(z, (z.shape[0], math.prod(z.shape[1:])))
 
 
-def residual(state: Any) -> Array:
-    """``||T(z) - z||_2`` for every sample."""
-    return norm(state.Tz - state.z)
-
-
 _METHODS: dict[str | None, tuple[Any, Any]] = {
     None: (_picard_start, _picard_step),
     "anderson": (_anderson_start, _anderson_step),
@@ -209,7 +204,14 @@ def iterate(
     start, step = _acceleration(acceleration)
     _check_batch(x, z)
     limit = np.full(z.shape[0], positive("tol", tol) * (1 - (gamma or 0.0)))
-    method = Method(lambda data: at(T, data), lambda F, z: _shaped(start(F, z)), step, residual)
+    length = getattr(T, "norm", norm)
+    method = Method(
+        lambda data: at(T, data),
+        lambda F, z: _shaped(start(F, z)),
+        step,
+        lambda state: length(state.Tz - state.z),
+        length,
+    )
     run = drive(method, x, z, limit, max_iter, keep)
     if (
         gamma is not None

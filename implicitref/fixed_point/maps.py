@@ -8,6 +8,7 @@ r"""Fixed-point maps ``T(z; x) = R(z, Q(x))``: what the iteration and the gradie
 ``T.gamma``                 optional: a proven contraction factor in z, or None
 ``T.at(x)``                 optional: ``z -> T(z, x)`` with everything that depends on x alone computed once
 ``T.linearise(z, x)``       optional: K as a `Jacobian` with everything that K v and K' g share computed once
+``T.norm(u)``               optional: the length of every sample of u, where not all of a sample is in u
 ==========================  =================================================================================
 
 K v for a chain of layers: a linear layer is its own derivative (leave out the bias), an elementwise layer and batch

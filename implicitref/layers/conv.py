@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Array, namespace
 from ..errors import HypothesisError, ShapeError
+from . import winograd
 from .windows import (
     Pair,
     batch_first,
@@ -36,6 +37,7 @@ __all__ = ["conv2d", "conv2d_vjp", "conv2d_vjp_params"]
 
 MODES = ("zeros", "circular")
 STRIP = 3 * 2**17  # entries of the columns of a strip of rows
+MORE = 1.2
 FEW = 16  # a matrix product over fewer inner terms than this moves its result more often than it multiplies
 
 
@@ -62,7 +64,8 @@ def conv2d(
 
     Returns
     -------
-    array (batch, out, h', w'), in memory with the batch last: the fast order for the next layer
+    array (batch, out, h', w'), in memory with the batch last or with the channels last and then the batch: the fast
+    order for the next layer. In float32 and 3 x 3 the sums may be those of `winograd`, whose rounding is larger.
 
     Raises
     ------
@@ -80,6 +83,8 @@ def conv2d(
     x, weight = images("x", x), floating("weight", weight)
     at = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, padding_mode)
     bias = None if bias is None else same_shape("bias", bias, (weight.shape[0],))
+    if form := _form(at, weight.shape[1], weight.shape[0], x, weight):
+        return winograd.correlation(x, weight, bias, form)
     return batch_first(_correlate(_padded(x, at), weight, bias, at.start, at.stride, at.out))
 
 
@@ -100,6 +105,8 @@ def conv2d_vjp(
     weight = floating("weight", weight)
     at = _geometry(tuple(shape), tuple(weight.shape), stride, padding, padding_mode)
     dy = same_shape("dy", dy, (shape[0], weight.shape[0], *at.out))
+    if form := _form(at, weight.shape[1], weight.shape[0], dy, weight):
+        return winograd.adjoints(dy, form, weight=weight)[0]
     turned = namespace(weight).permute_dims(namespace(weight).flip(weight, axis=(2, 3)), (1, 0, 2, 3))
     start = -at.start[0] - (at.kernel[0] - 1), -at.start[1] - (at.kernel[1] - 1)
     du = _correlate(dilated(batch_last(dy), at.stride), turned, None, start, (1, 1), at.size)
@@ -121,16 +128,41 @@ def conv2d_vjp_params(
     x = images("x", x)
     xp, channels, filters = namespace(x), x.shape[1], dy.shape[1]
     at = _geometry(tuple(x.shape), (filters, channels, *kernel), stride, padding, padding_mode)
-    dy = batch_last(same_shape("dy", dy, (x.shape[0], filters, *at.out)))
+    dy = same_shape("dy", dy, (x.shape[0], filters, *at.out))
+    if form := _form(at, channels, filters, x, dy):
+        return winograd.adjoints(dy, form, x=x)[1:]
+    dy = batch_last(dy)
     flat = _products(dy, _padded(x, at), at)
     dweight = xp.permute_dims(xp.reshape(flat, (filters, *at.kernel, channels)), (0, 3, 1, 2))
     return dweight, xp.sum(_matrix(dy), axis=1)
+
+
+def conv2d_vjps(x: Array, weight: Array, dy: Array, **how: Any) -> tuple[Array, Array, Array]:
+    """Both: gradients with respect to x, weight and bias; in the bilinear form they share half of their work."""
+    at = _geometry(tuple(x.shape), tuple(weight.shape), how["stride"], how["padding"], how["padding_mode"])
+    dy = same_shape("dy", dy, (x.shape[0], weight.shape[0], *at.out))
+    if form := _form(at, weight.shape[1], weight.shape[0], x, dy, weight):
+        return winograd.adjoints(dy, form, weight=weight, x=x)
+    return conv2d_vjp(x.shape, weight, dy, **how), *conv2d_vjp_params(x, weight.shape[2:], dy, **how)
 
 
 def known_mode(mode: str) -> None:
     """HypothesisError unless `mode` is a padding mode."""
     if mode not in MODES:
         raise HypothesisError(f"padding_mode must be one of {', '.join(MODES)}; got {mode!r}.")
+
+
+def _form(at: _Geometry, channels: int, filters: int, *arrays: Array) -> winograd.Form | None:
+    # in float32 the bilinear form, where it does not multiply much more: the sums, which float64 keeps, copy columns too
+    if any(type(u) is not np.ndarray or u.dtype != np.float32 for u in arrays):
+        return None
+    if at.stride != (1, 1) or at.kernel != (3, 3):
+        return None
+    circular, (h, w) = at.wrap != (0, 0), at.size
+    padding = at.wrap if circular else (-at.start[0], -at.start[1])
+    form = winograd.form((h - 2 * at.wrap[0], w - 2 * at.wrap[1]), at.out, padding, circular)
+    sums = 9 * math.prod(at.out) * channels * filters
+    return form if form.multiplications(channels, filters) <= MORE * sums else None
 
 
 class _Geometry(NamedTuple):

@@ -2,6 +2,8 @@ r"""Max, average and global average pooling, with their adjoints. Windows that d
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..arrays import Array, namespace
 from .windows import Pair, batch_first, batch_last, fitting, images, pair, same_shape, taps, untaps
 
@@ -49,12 +51,27 @@ def max_pool_vjp(x: Array, y: Array, dy: Array, kernel: int | Pair, stride: int 
     # k(r) = k, put back in its place. Where entries tie this is one element of the Clarke subdifferential.
     kernel, stride, u = _window(x, kernel, stride)
     y, dy = batch_last(y), batch_last(same_shape("dy", dy, tuple(y.shape)))
+    if type(u) is np.ndarray:
+        return batch_first(_max_pool_vjp_in_place(u, y, dy, kernel, stride))
     xp, free, parts = namespace(u), None, []
     for tap in taps(u, kernel, stride):
         hit = tap == y if free is None else (tap == y) & free
         free = ~hit if free is None else free & ~hit
         parts.append(dy * xp.astype(hit, dy.dtype))
     return batch_first(untaps(parts, tuple(u.shape), kernel, stride))
+
+
+def _max_pool_vjp_in_place(u: np.ndarray, y: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair) -> np.ndarray:
+    # everything in the memory's order of x
+    du, part = np.zeros_like(u, dtype=dy.dtype), np.empty_like(y, dtype=dy.dtype)
+    free, hit = np.ones_like(y, dtype=bool), np.empty_like(y, dtype=bool)
+    part[...] = dy
+    for tap, back in zip(taps(u, kernel, stride), taps(du, kernel, stride), strict=True):
+        np.equal(tap, y, out=hit)
+        hit &= free
+        free ^= hit
+        back += part * hit  # where windows overlap, more than one may end here
+    return du
 
 
 def average_pool(x: Array, kernel: int | Pair, stride: int | Pair | None = None) -> Array:

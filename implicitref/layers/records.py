@@ -237,8 +237,11 @@ class Conv2d:
         how: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "padding_mode": self.padding_mode}
 
         def vjp(dy: Array, inputs: bool, params: bool) -> tuple[Array | None, Arrays]:
-            grads = conv.conv2d_vjp_params(x, weight.shape[2:], dy, **how) if params else ()
-            dx = conv.conv2d_vjp(x.shape, weight, dy, **how) if inputs else None
+            if inputs and params:
+                dx, *grads = conv.conv2d_vjps(x, weight, dy, **how)
+            else:
+                dx = conv.conv2d_vjp(x.shape, weight, dy, **how) if inputs else None
+                grads = [*conv.conv2d_vjp_params(x, weight.shape[2:], dy, **how)] if params else []
             return dx, _by_name(("weight", "bias"), grads, self)
 
         return _linearized(conv.conv2d(x, weight, bias, **how), vjp)
@@ -258,6 +261,8 @@ class BatchNorm:
         Both or neither.
     eps, momentum : float
         eps > 0; the share of the batch in the next running moments, in [0, 1].
+    gather : function, optional
+        In training mode x is one part of a batch whose moments are sought, see `implicitref.training.team`.
 
     Raises
     ------
@@ -278,6 +283,7 @@ class BatchNorm:
     bias: Array | None = None
     eps: float = 1e-5
     momentum: float = 0.1
+    gather: norm.Gather | None = dataclasses.field(default=None, repr=False)
     TRAINED: ClassVar = ("weight", "bias")
     KEPT: ClassVar = ("running_mean", "running_var")
     params, buffers, names = property(_params), property(_buffers), property(_names)
@@ -295,9 +301,10 @@ class BatchNorm:
         mean, var, weight, bias = (None if p is None else like(x, p) for p in self._arrays())
         backward, statistics = norm.batch_norm_vjp, dict[str, Array]()
         if training:
-            running, backward = (mean, var), norm.batch_norm_through_moments_vjp
-            y, mean, var = norm.normalised(x, weight, bias, eps=self.eps)
-            after = norm.running_moments(running, (mean, var), norm.values_a_channel(x), self.momentum)
+            running = mean, var
+            backward = functools.partial(norm.batch_norm_through_moments_vjp, gather=self.gather)
+            y, mean, var, count = norm.normalised(x, weight, bias, eps=self.eps, gather=self.gather)
+            after = norm.running_moments(running, (mean, var), count, self.momentum)
             statistics = dict(zip(self.KEPT, after, strict=True))
         else:
             y = norm.batch_norm(x, mean, var, weight, bias, eps=self.eps)
@@ -703,6 +710,13 @@ class Sum:
 
         statistics = {key: s for name, part in found.items() for key, s in _dotted(name, part.statistics).items()}
         return _linearized(_total([part.y for part in found.values()]), vjp)._replace(statistics=statistics)
+
+
+def gathering(layer: Any, gather: norm.Gather) -> Any:
+    """The layer with batch norms that take the moments of a batch of which every member of a group has a part."""
+    if isinstance(layer, (Sequential, Sum)):
+        return type(layer)({name: gathering(part, gather) for name, part in layer.layers.items()})
+    return dataclasses.replace(layer, gather=gather) if isinstance(layer, BatchNorm) else layer
 
 
 def _total(terms: list[Any]) -> Array:

@@ -15,8 +15,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..activations import leaky_relu
-from ..arrays import Array, as_number, checked, in_double, is_array, like, namespace, positive, to_numpy
+from ..arrays import Array, as_number, checked, in_double, is_array, like, namespace, norm, positive, to_numpy
 from ..errors import ConvergenceError, HypothesisError, ShapeError
 from ..fixed_point import Jacobian, Rule, Solution, iterate, rule_named
 from ..fixed_point.theory import clipped, product_bound, spectral_norm
@@ -35,7 +37,8 @@ from ..layers import (
     conv2d,
     residual,
 )
-from ..layers.records import Linearized
+from ..layers.norm import Gather
+from ..layers.records import Linearized, gathering
 from ..layers.windows import floating, same_shape
 from ..losses import cross_entropy
 
@@ -197,13 +200,23 @@ class FixedPointNetwork:
         return {**data.pull(dv, inputs=False)[1], **dR, **dS}, solution
 
     def training_pass(
-        self, x: Array, labels: Array, rule: Rule | str, *, tol: float = 1e-1, max_iter: int = 50
+        self,
+        x: Array,
+        labels: Array,
+        rule: Rule | str,
+        *,
+        tol: float = 1e-1,
+        max_iter: int = 50,
+        gather: Gather | None = None,
     ) -> TrainingPass:
         r"""The same in training mode, the batch being one state; the readout sees ``T(z)`` [JFB-Eq21].
 
         With jfb this is backpropagation through ``S(T(z; Q(x)))``, z constant. The iteration stops at
         ``||T(z) - z||_2 <= tol sqrt(batch)`` or, as the papers', after `max_iter` applications: training goes on
         from there, and the residual tells.
+
+        With `gather` the images are one member's part of a batch, see `implicitref.training.team`: moments and
+        residuals are those of the whole, loss and gradients this member's terms.
 
         Raises
         ------
@@ -212,19 +225,22 @@ class FixedPointNetwork:
         ConvergenceError
             The iteration diverged, or the rule's did not converge.
         """
-        rule, data = _rule(rule), self.Q.linearize(self.images(x), training=True)
-        T, v = Batch(LatentMap(self.R, training=True), [], []), data.y[None, ...]
-        solution = _capped(T, v, positive("tol", tol) * math.sqrt(x.shape[0]), max_iter)
+        Q, R, S = (part if gather is None else gathering(part, gather) for part in (self.Q, self.R, self.S))
+        rule, data = _rule(rule), Q.linearize(self.images(x), training=True)
+        T, v = Batch(LatentMap(R, training=True), [], [], gather), data.y[None, ...]
+        batch = x.shape[0] if gather is None else int(gather(np.asarray([x.shape[0]])).sum())
+        solution = _capped(T, v, positive("tol", tol) * math.sqrt(batch), max_iter)
         body = T.recorded(solution.z, v)
-        readout = self.S.linearize(body.y, training=True)
+        readout = S.linearize(body.y, training=True)
         loss, dlogits = cross_entropy(readout.y, labels)
+        share = x.shape[0] / batch
         g: Any
-        g, dS = readout.pull(dlogits)
+        g, dS = readout.pull(share * dlogits)
         w = rule(T, solution.z, v, g[None, ...])
         dv, dR = body.pull(w[0, ...])
         grads = {**data.pull(dv, inputs=False)[1], **dR, **dS}
         statistics = {**data.statistics, **body.statistics, **readout.statistics}
-        return TrainingPass(loss, readout.y, grads, solution, statistics, len(T.products))
+        return TrainingPass(share * loss, readout.y, grads, solution, statistics, len(T.products))
 
     def images(self, x: Array) -> Array:
         """The argument x, refused unless it is (batch, *image)."""
@@ -373,11 +389,17 @@ class Batch(NamedTuple):
     T: LatentMap
     products: list[str]
     last: list[tuple[Array, Linearized]]
+    gather: Gather | None = None
 
     def __call__(self, z: Array, v: Array) -> Array:
         """T on the batch."""
         self.last[:] = [(z, self.T.R.linearize(z[0, ...] + v[0, ...], training=self.T.training))]
         return self.last[0][1].y[None, ...]
+
+    def norm(self, u: Array) -> Array:
+        """Of the whole batch, where others have parts of it."""
+        own = norm(u)
+        return own if self.gather is None else like(own, np.sqrt((self.gather(to_numpy(own)) ** 2).sum(axis=0)))
 
     def recorded(self, z: Array, v: Array) -> Linearized:
         """T at z with its adjoint: the latest application where that was at z, as that of a residual is."""

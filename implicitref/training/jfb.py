@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from ..fixed_point import Rule, implicit, rule_named
 from ..networks import FixedPointNetwork
 from . import augmentations, schedules
 from .loop import Learner, State, Step
+from .team import Team
 
-__all__ = ["LEARNER", "FixedPointRecipe"]
+__all__ = ["LEARNER", "FixedPointRecipe", "learner_of"]
 
 ADJOINT_TOL = 1e-3  # relative, of the implicit rule: float32 goes no further than 1e-5 through the moments of a batch
 EVALUATION_SHARE, EVALUATION_BATCH = 0.2, 500  # of the tolerance in training; samples that are solved together
@@ -63,10 +65,20 @@ def rule_of(name: str) -> Rule:
     return implicit(solver or "picard", tol=ADJOINT_TOL) if name.startswith("implicit") else rule
 
 
+def learner_of(team: Team | None = None) -> Learner:
+    """What `loop.train` does with a minibatch and with a test set; a team shares the minibatches out."""
+    return Learner(functools.partial(_gradients, team), _accuracy)
+
+
 def _gradients(
-    state: State, x: Array, labels: Array, recipe: FixedPointRecipe
+    team: Team | None, state: State, x: Array, labels: Array, recipe: FixedPointRecipe
 ) -> tuple[dict[str, Array], Step, dict[str, Array]]:
-    found = state.network.training_pass(x, labels, rule_of(recipe.rule), tol=recipe.tol, max_iter=recipe.max_iter)
+    network = state.network
+    how: dict[str, Any] = {"tol": recipe.tol, "max_iter": recipe.max_iter}
+    if team is None or x.shape[0] < team.members:
+        found = network.training_pass(x, labels, rule_of(recipe.rule), **how)
+    else:
+        found = team.training_pass(network, x, labels, recipe.rule, **how)
     step = Step(
         minibatch=len(state.steps),
         loss=found.loss,
@@ -103,4 +115,4 @@ def _correct(logits: Array, labels: Array) -> int:
     return int(np.count_nonzero(to_numpy(logits).argmax(axis=1) == to_numpy(labels)))
 
 
-LEARNER = Learner(_gradients, _accuracy)
+LEARNER = learner_of()

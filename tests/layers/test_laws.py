@@ -256,6 +256,10 @@ def batch_last(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0)
 
 
+def channels_last(x: np.ndarray) -> np.ndarray:
+    return np.moveaxis(np.moveaxis(x, (0, 1), (-2, -1)).copy(), (-2, -1), (0, 1)) if x.ndim == 4 else x.copy()
+
+
 def with_gaps(x: np.ndarray) -> np.ndarray:
     wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan)
     wide[..., ::2] = x
@@ -264,6 +268,7 @@ def with_gaps(x: np.ndarray) -> np.ndarray:
 
 ORDERS = {
     "batch last": batch_last,
+    "channels last": channels_last,
     "Fortran": np.asfortranarray,
     "gaps": with_gaps,
     "negative strides": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
