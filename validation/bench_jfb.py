@@ -3,6 +3,7 @@ r"""One JFB training step of the MNIST network against PyTorch: batch 128, float
     python validation/bench_jfb.py --threads 2
     python validation/bench_jfb.py --memory
 
+Ours as `implicitref train` makes it: with several threads, a process each and a part of the batch (`training.team`).
 Both sides: Q in training mode, `iterations` applications of T without a graph, one more with it, S, mean cross-entropy,
 its gradient, a step of Adam. PyTorch's side is `torch.nn` with the same initial arrays and autograd. Alternating blocks
 of runs, medians; the gradients of the first step are compared. --memory: the peak of a step's allocations, in states of
@@ -12,17 +13,20 @@ the batch, with 10 and with 1000 iterations of a map that does not converge befo
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 import implicitref as ir
 from implicitref.training import optimisers
+from implicitref.training.team import Team, keep_memory
 
 BLOCK, SETTLE, RATE = 5, 2, 1e-4
 
@@ -80,19 +84,31 @@ def torch_step(network: Any, x: np.ndarray, labels: np.ndarray, iterations: int)
     return step, params
 
 
-def our_step(network: Any, x: np.ndarray, labels: np.ndarray, iterations: int) -> Callable[[], Any]:
-    """A function that makes one training step and returns what `training_pass` does."""
+def our_step(
+    network: Any, x: np.ndarray, labels: np.ndarray, iterations: int, team: Team | None = None
+) -> Callable[[], Any]:
+    """A function that makes one training step, by the team if there is one, and returns what `training_pass` does."""
     state = {"network": network, "optimiser": optimisers.adam_init(network.params)}
 
     def step() -> Any:
         net = state["network"]
         # the solve starts with T(0), and z is its last but one iterate: one application more than iterates
-        found = net.training_pass(x, labels, "jfb", tol=1e-30, max_iter=iterations + 1)
+        how: dict[str, Any] = {"tol": 1e-30, "max_iter": iterations + 1}
+        pass_ = net.training_pass if team is None else functools.partial(team.training_pass, net)
+        found = pass_(x, labels, "jfb", **how)
         params, state["optimiser"] = optimisers.adam_step(net.params, found.grads, state["optimiser"], RATE)
         state["network"] = net.replace(**params, **found.statistics)
         return found
 
     return step
+
+
+@contextlib.contextmanager
+def team_of(network: Any, threads: int) -> Iterator[Team | None]:
+    """As many processes as threads, and this one set up as the training command does it."""
+    keep_memory()
+    with contextlib.nullcontext() if threads < 2 else Team(network, threads) as team:
+        yield team
 
 
 def _block(run: Callable[[], object]) -> list[float]:
@@ -111,8 +127,9 @@ def compare(threads: int = 2, runs: int = 30, iterations: int = 5) -> dict[str, 
 
     torch.set_num_threads(threads)
     network, x, labels = problem()
-    ours, (theirs, params) = our_step(network, x, labels, iterations), torch_step(network, x, labels, iterations)
-    with threadpool_limits(threads, "blas"):
+    theirs, params = torch_step(network, x, labels, iterations)
+    with team_of(network, threads) as team:
+        ours = our_step(network, x, labels, iterations, team)
         found, loss = ours(), theirs()
         difference = max(
             float(np.abs(p.grad.numpy() - found.grads[name]).max() / (np.abs(found.grads[name]).max() + 1e-4))
@@ -120,8 +137,9 @@ def compare(threads: int = 2, runs: int = 30, iterations: int = 5) -> dict[str, 
         )
         times: dict[str, list[float]] = {"implicitref": [], "torch": []}
         for _ in range(runs // BLOCK):
-            for name, run in (("implicitref", ours), ("torch", theirs)):
-                times[name] += _block(run)
+            for name, run, limit in (("implicitref", ours, 1), ("torch", theirs, threads)):
+                with threadpool_limits(limit, "blas"):
+                    times[name] += _block(run)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "threads": threads,

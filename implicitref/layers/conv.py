@@ -153,7 +153,7 @@ def known_mode(mode: str) -> None:
 
 
 def _form(at: _Geometry, channels: int, filters: int, *arrays: Array) -> winograd.Form | None:
-    # in float32 the bilinear form, where it does not multiply much more: the sums, which float64 keeps, copy columns too
+    # in float32 the bilinear form, where it multiplies little more: the sums, which float64 keeps, copy columns besides
     if any(type(u) is not np.ndarray or u.dtype != np.float32 for u in arrays):
         return None
     if at.stride != (1, 1) or at.kernel != (3, 3):

@@ -36,7 +36,7 @@ def main(namespace: Namespace) -> int:
         return _complain(complaint, USAGE)
     began = time.perf_counter()
     with bench_conv.limited(namespace.threads):
-        where = place(namespace.backend)
+        where = place(namespace.backend)._replace(threads=namespace.threads)
         machine = peaks(where, namespace.threads)
         rows = [row for rows in _measured(namespace, where, machine) for row in rows]
         drawn = namespace.out is not None or namespace.html is not None
@@ -76,7 +76,10 @@ def _measured(namespace: Namespace, where: Place, machine: dict[str, float]) -> 
         for done, make in enumerate(makes, 1):
             task = make()
             bar.begin(f"{task.case}: {task.name}")
-            yield measure(task, where, machine, namespace.runs)
+            try:
+                yield measure(task, where, machine, namespace.runs)
+            finally:
+                task.end()
             bar.finished(done)
     finally:
         bar.close()

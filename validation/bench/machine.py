@@ -34,6 +34,7 @@ class Place(NamedTuple):
     move: Callable[[np.ndarray], Array]
     wait: Callable[[], None]
     torch_device: str = "cpu"  # where the peers in PyTorch are to compute
+    threads: int = 1
 
 
 def place(backend: str) -> Place:

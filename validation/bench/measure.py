@@ -46,6 +46,7 @@ class Task(NamedTuple):
     wanted: tuple[float, ...] = ()
     need: Callable[[tuple[int, ...]], Need] | None = None  # of ours
     state_bytes: float = math.inf
+    end: Callable[[], None] = lambda: None  # of what the sides need while they are measured
 
 
 class Row(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -138,18 +139,26 @@ def _our_steps(network: Any, x: Any, labels: Any, options: dict[str, Any]) -> Ca
     return run
 
 
-def jfb_step(batch: int, iterations: int = 5) -> Task:
+def jfb_step(batch: int, threads: int, iterations: int = 5) -> Task:
     """`jfb_mnist`, as `bench_jfb` measures it."""
     network, x, labels = bench_jfb.problem(batch)
-    mine, lacking, sides = bench_jfb.our_step(network, x, labels, iterations), peers.missing(("torch",)), list[Side]()
+    ended = contextlib.ExitStack()
+    team = ended.enter_context(bench_jfb.team_of(network, threads))
+    step, sides = bench_jfb.our_step(network, x, labels, iterations, team), list[Side]()
+    lacking = peers.missing(("torch",))
+
+    def mine() -> float:
+        with bench_conv.POOLS.limit(limits=1, user_api="blas"):  # as the training command has it
+            return float(step().loss)
+
     wide = network.replace(**{k: p.astype(np.float64) for k, p in (network.params | network.buffers).items()})
     pass_ = wide.training_pass(x.astype(np.float64), labels, "jfb", tol=1e-30, max_iter=iterations + 1)
-    sides.append(Side(OURS, _first(lambda: mine().loss, iterations)))
+    sides.append(Side(OURS, _first(mine, iterations)))
     if not lacking:
         sides.append(Side(peers.PUBLISHED, _first(bench_jfb.torch_step(network, x, labels, iterations)[0], iterations)))
     return Task(
         f"jfb_mnist batch={batch}", "training step", sides, {peers.PUBLISHED: lacking} if lacking else {},
-        lambda state: (abs(float(state[0]) - pass_.loss) / pass_.loss,), (1e-2,),
+        lambda state: (abs(float(state[0]) - pass_.loss) / pass_.loss,), (1e-2,), end=ended.close,
     )  # fmt: skip
 
 
@@ -182,7 +191,7 @@ def training(level: Level, where: Place, seed: int) -> Iterator[Make]:
         yield functools.partial(solve, layer, where, 2, level.accuracy, (peers.PUBLISHED,))
     yield functools.partial(dense_step, level.batch, where, seed)
     if where.backend == "numpy":
-        yield functools.partial(jfb_step, level.batch)
+        yield functools.partial(jfb_step, level.batch, where.threads)
 
 
 def operators(level: Level, where: Place, seed: int) -> Iterator[Make]:
