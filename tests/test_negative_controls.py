@@ -339,13 +339,16 @@ EDITS = {
     "mean_for_sum_in_the_gradient_of_a_bias": (
         "layers.affine", "affine_vjp_params", "xp.sum(dy, axis=0)", "xp.mean(dy, axis=0)"),
     "batch_norm_blind_to_its_own_mean": (
-        "layers.norm", "batch_norm_through_moments_vjp", "(dbias / count)[:, None]", "0 * dbias[:, None]"),
+        "layers.norm", "batch_norm_through_moments_vjp", "order.over(shift)", "0 * order.over(shift)"),
     "batch_norm_blind_to_its_own_variance": (
-        "layers.norm", "batch_norm_through_moments_vjp", "-inverse * dweight / count", "0 * dweight"),
+        "layers.norm", "batch_norm_through_moments_vjp", "-inverse * slope", "0 * slope"),
     "eps_outside_the_root": (
         "layers.norm", "_slope", "namespace(var).sqrt(var + eps)", "(namespace(var).sqrt(var) + eps)"),
     "running_variance_biased": ("layers.norm", "running_moments", "moments[1] * (count / (count - 1))", "moments[1]"),
-    "ties_of_a_window_counted_twice": ("layers.pool", "max_pool_vjp", "(tap == y) & free", "tap == y"),
+    "moments_of_one_part": ("layers.norm", "_moments", "spread / count", "spread / values_a_channel(x)"),
+    "ties_of_a_window_counted_twice": ("layers.pool", "_max_pool_vjp_in_place", "hit &= free", "pass"),
+    "bias_at_another_point": ("layers.winograd", "correlation", "M[1, :, 1] += bias", "M[1, :, 2] += bias"),
+    "tiles_of_one_row_only": ("layers.winograd", "adjoints", ".sum(axis=1)", "[:, 0]"),
     "average_pool_as_a_sum": ("layers.pool", "average_pool_vjp", " / (kernel[0] * kernel[1])", " / 1"),
     "borders_not_folded_back": ("layers.windows", "folded", " + spread(last, axis, size - p, size)", ""),
     # several tiers
@@ -599,6 +602,7 @@ TWO, MANY = "two tiers, scales", "three tiers, even kernels"
 RULES, MAPS, THEORY = "fixed_point/test_rules", "fixed_point/test_maps", "fixed_point/test_theory"
 POSED, MODEL, LOOPS = "test_well_posed", "sequential/test_model", "sequential/test_theorems"
 SOLVED = "sequential/test_training"
+BILINEAR = (2, 3, 4, 5), (2, 3, 3, 3), (1, 1), "zeros"  # more than one tile a way
 SEEN = {
     "sum_for_mean_in_the_gradient_of_cross_entropy": suite(
         "test_losses", "test_gradient_against_differences", "cross_entropy"),
@@ -619,6 +623,11 @@ SEEN = {
         "layers/test_laws", "test_values_adjoints_and_statistics_are_those_of_pytorch", "batch norm, evaluation"),
     "running_variance_biased": suite(
         "layers/test_laws", "test_values_adjoints_and_statistics_are_those_of_pytorch", "batch norm, training"),
+    "moments_of_one_part": suite("training/test_team", "test_batch_norm_of_parts_is_that_of_the_whole", [2, 3], 0.0, 0),
+    "bias_at_another_point": suite(
+        "layers/test_winograd", "test_the_form_is_the_sums_and_their_adjoints", BILINEAR, 1, 0),
+    "tiles_of_one_row_only": suite(
+        "layers/test_winograd", "test_the_form_is_the_sums_and_their_adjoints", BILINEAR, 2**18, 0),
     "ties_of_a_window_counted_twice": suite("layers/test_laws", "test_ties_go_to_the_first_of_the_window"),
     "average_pool_as_a_sum": differences("average pool"),
     "borders_not_folded_back": differences("conv, circular"),

@@ -89,18 +89,15 @@ class Team:
         ties: list[dict[int, Connection]] = [{} for _ in range(members)]
         for a, b in combinations(range(members), 2):
             ties[a][b], ties[b][a] = context.Pipe()
-        self.group, self.lines = Group(0, ties[0]), list[Connection]()
-        self.processes = []
+        self.group, self.lines, self.processes = Group(0, ties[0]), list[Connection](), []
+        # the ends that the children get are closed here with this function's names: an end that stays open would hide
+        # that its process is gone
         for rank in range(1, members):
             ours, theirs = context.Pipe()
             process = context.Process(target=_member, args=(theirs, Group(rank, ties[rank]), network), daemon=True)
             process.start()
-            theirs.close()
             self.lines.append(ours)
             self.processes.append(process)
-        for own in ties[1:]:  # the children have theirs: what is left open here would hide that one of them is gone
-            for tie in own.values():
-                tie.close()
 
     def training_pass(
         self, network: FixedPointNetwork, x: Array, labels: Array, rule: str, *, tol: float = 1e-1, max_iter: int = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -152,11 +153,17 @@ def test_an_error_ends_the_team_and_is_told(net, name):
             team.training_pass(net, *minibatch(), "jfb")
 
 
+@pytest.mark.parametrize("when", ["between", "within"])
 @pytest.mark.timeout(60)
-def test_a_process_that_is_killed_is_missed(net):
+def test_a_process_that_is_killed_is_missed(net, when):
     with Team(net, 3) as team:
         team.training_pass(net, *minibatch(), "jfb")
-        os.kill(team.processes[1].pid, signal.SIGKILL)
+        kill, gather = functools.partial(os.kill, team.processes[1].pid, signal.SIGKILL), team.group.gather
+        if when == "between":
+            kill()
+        else:
+            calls = iter([bool, bool, kill])
+            team.group.gather = lambda values: (next(calls, bool)(), gather(values))[1]
         with pytest.raises(RuntimeError, match="a process of the team is gone"):
             team.training_pass(net, *minibatch(), "jfb")
     assert not any(process.is_alive() for process in team.processes)
