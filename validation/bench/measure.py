@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ __all__ = ["ABSENT", "FAILED", "MEASURED", "OFF", "OURS", "Found", "Row", "Side"
 OURS = bench_conv.OURS
 MEASURED, OFF, FAILED, ABSENT = "measured", "off", "failed", "absent"
 TIGHTEST = 1e-6  # of relative changes in float32: below, a published loop may never stop
-TRIES, PATIENCE = 7, 60.0  # to find a tolerance; seconds of a run after which no other is tried
+TRIES, PATIENCE = 10, 60.0  # to find a tolerance; seconds of a run after which no other is tried
+NEAR = 1.1  # how near to the largest tolerance that serves
 
 
 class Found(NamedTuple):
@@ -118,35 +120,43 @@ def _calibrated(task: Task, side: Side) -> _Ready:
 def calibrated(
     side: Side, certify: Callable[[tuple[Any, ...]], tuple[float, ...]], wanted: tuple[float, ...]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Tolerances by which the certified distances are at most those wanted, and not much smaller where that is easy;
-    and these distances. Where no tolerance does, the last that was tried.
+    """The largest tolerances found by which the certified distances are at most those wanted, and these distances.
+
+    Every side is brought as near to what is wanted, so that none iterates longer than it has to. Where no tolerance
+    does, the last that was tried.
     """
     tols, reached = side.first, tuple[float, ...]()
-    best: tuple[float, ...] | None = None
-    known = reached
+    best, known = tuple[float, ...](), reached
+    low, high = [0.0] * len(tols), [math.inf] * len(tols)  # of every pass: the largest that served, the smallest not
     for _ in range(TRIES):
         began = time.perf_counter()
         found = side.run(tols)
         slow, reached = time.perf_counter() - began > PATIENCE, certify(found.state)
-        enough = all(r <= w for r, w in zip(reached, wanted, strict=True))
-        if enough and (best is None or math.prod(tols) > math.prod(best)):
+        for i, (t, r, w) in enumerate(zip(tols, reached, wanted, strict=True)):
+            low[i], high[i] = (max(low[i], t), high[i]) if r <= w else (low[i], min(high[i], t))
+        if all(map(operator.le, reached, wanted)) and (not best or math.prod(tols) > math.prod(best)):
             best, known = tols, reached
-        if enough or best is None:
-            further = tuple(t * _correction(r, w) for t, r, w in zip(tols, reached, wanted, strict=True))
-        else:  # between what does and what does not
-            further = tuple(math.sqrt(t * b) for t, b in zip(tols, best, strict=True))
+        if best:
+            further = tuple(_nearer(*each) for each in zip(tols, reached, wanted, low, high, strict=True))
+        else:  # the certificate of the second pass rests on the first: a sign of J that is open may be taken wrongly
+            further = tuple(t * min(0.5, _correction(r, w)) for t, r, w in zip(tols, reached, wanted, strict=True))
         further = tuple(max(TIGHTEST, t) for t in further)
-        if further == tols or slow:
+        if slow or further in (tols, best):
             break
         tols = further
-    return (tols, reached) if best is None else (best, known)
+    return (best, known) if best else (tols, reached)
+
+
+def _nearer(tol: float, reached: float, wanted: float, low: float, high: float) -> float:
+    """Towards the largest tolerance that serves: half way to one that does not, or by the distance reached."""
+    if 0 < low < high < math.inf:
+        return math.sqrt(low * high) if high > NEAR * low else low
+    return tol if reached <= wanted <= NEAR * reached else tol * _correction(reached, wanted)
 
 
 def _correction(reached: float, wanted: float) -> float:
     """What a tolerance is to be multiplied by: distances go with it."""
-    if wanted / 4 <= reached <= wanted:
-        return 1.0
-    return min(10.0, max(1e-3, 0.6 * wanted / reached)) if 0 < reached < math.inf else 0.01 if reached else 10.0
+    return min(10.0, max(1e-3, 0.9 * wanted / reached)) if 0 < reached < math.inf else 0.01 if reached else 10.0
 
 
 def _row(
