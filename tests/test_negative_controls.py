@@ -382,6 +382,10 @@ EDITS = {
     "douglas_rachford_not_averaged": ("splitting.iterations", "_douglas_rachford_map", "(u + C(u)) / 2", "C(u)"),
     "class_bound_without_its_two": ("splitting.rates", "forward_backward_class", "2 * alpha * m", "alpha * m"),
     "class_bound_with_two_for_four": ("splitting.rates", "peaceman_rachford_class", "4 * alpha * m", "2 * alpha * m"),
+    "cocoercivity_from_half_of_the_symmetric_part": (
+        "splitting.rates", "cocoercivity", "(V.T @ GV + GV.T @ V) / 2", "(V.T @ GV + GV.T @ V) / 4"),
+    "a_step_from_zero_that_hands_out_its_constant": (
+        "operators.linear", "about", "result.copy(order='K')", "result"),
     "limit_from_one_inverse": ("splitting.rates", "forward_backward_limit", "inverse + _adjoint(inverse)", "inverse"),
     "c3_with_rho_for_one_minus_rho": ("splitting.certificates", "distance_from_step", "rho / (1 - rho)", "rho"),
     "b1_without_its_one": (
@@ -656,6 +660,10 @@ SEEN = {
         "splitting/test_rates", "test_class_bound_is_attained_by_a_scaled_rotation", 0.1, 1.0, 2.0),
     "class_bound_with_two_for_four": suite(
         "splitting/test_rates", "test_class_bound_is_attained_by_a_scaled_rotation", 0.1, 1.0, 2.0),
+    "cocoercivity_from_half_of_the_symmetric_part": suite(
+        "splitting/test_rates", "test_a_dozen_products_find_the_cocoercivity_of_a_large_operator", 1.0),
+    "a_step_from_zero_that_hands_out_its_constant": suite(
+        "splitting/test_iterations", "test_a_step_from_zero_is_what_the_others_are", "dense", np.float64),
     "limit_from_one_inverse": suite(
         "splitting/test_rates", "test_forward_backward_limit_is_sharp_and_no_smaller_than_the_papers", ROTATION),
     "c3_with_rho_for_one_minus_rho": suite("splitting/test_certificates", "test_c3_is_attained", 0.2),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import activations, mon
+from ..operators import MonotoneDense
 from ..splitting import forward_backward, peaceman_rachford, rates
 from . import adversary, problems
 from .verdict import DROPPED, Verdict, columns, compare, largest
@@ -154,9 +155,9 @@ def _pencils(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
 
 
 def best_alpha(seed: int, size: float) -> list[Verdict]:
-    """1/L is best for the class, with sqrt((L - m)/(L + m)); the exact factors have one minimum, found by search."""
+    """1/L is best for m and L, sqrt(beta/m) for m and beta; the exact factors have one minimum, found by search."""
     claim = "NEW-best-alpha"
-    class_pr, class_fb, pr, fb, symmetric, valleys = columns(_searches(seed, problems.count(60, size)))
+    class_pr, class_fb, pr, fb, symmetric, valleys, sharper, off = columns(_searches(seed, problems.count(60, size)))
     p = problems.draw(seed, activations.relu, 0.3, n=6, batch=1)
     return [
         compare(
@@ -190,6 +191,21 @@ def best_alpha(seed: int, size: float) -> list[Verdict]:
             largest(symmetric),
             "<=",
             1e-9,
+        ),
+        compare(
+            claim,
+            "exact factors over the class bounds with sqrt(m/beta) for L",
+            largest(sharper),
+            "<=",
+            1,
+            slack=1e-9,
+        ),
+        compare(
+            claim,
+            "sqrt(beta/m) by products with W and W' against 1/sqrt(m L) of S, and against 1/L of m I and the skew part",
+            largest(off),
+            "<=",
+            1e-6,
         ),
         compare(
             claim,
@@ -236,9 +252,32 @@ def _searches(seed: int, trials: int) -> Iterator[tuple[tuple, str]]:
                 counts[1],
                 abs(symmetric),
                 [_minima(f) for f in along],
+                _sharper(G, m, rng),
+                _off(G, m),
             ),
             f"n = {n}, m = {m:.3g}, L = {L:.3g}, seed {seed + k}",
         )
+
+
+def _sharper(G: np.ndarray, m: float, rng: np.random.Generator) -> float:
+    """The larger of both exact factors over its class bound with sqrt(m/beta) for L."""
+    inverse = np.linalg.inv(G)
+    beta = float(np.linalg.eigvalsh(inverse + inverse.T)[0]) / 2
+    pairs = (
+        (rates.peaceman_rachford, rates.peaceman_rachford_class, math.sqrt(beta / m) * 10 ** rng.uniform(-1, 1)),
+        (rates.forward_backward, rates.forward_backward_class, 2 * beta * rng.uniform(0.05, 0.95)),
+    )
+    return max(exact(G, alpha) / bound(m, math.sqrt(m / beta), alpha) for exact, bound, alpha in pairs)
+
+
+def _off(G: np.ndarray, m: float) -> float:
+    """How far the step by cocoercivity is from the one of theory, relatively, where theory knows it."""
+    S = (G + G.T) / 2
+    turned = m * np.eye(len(G)) + (G - G.T) / 2
+    known = ((S, math.sqrt(m * np.linalg.norm(S, 2))), (turned, np.linalg.norm(turned, 2)))
+    operators = [MonotoneDense.from_weight(np.eye(len(G)) - H, m * (1 - 1e-9)) for H, _ in known]
+    steps = [rates.effective_lipschitz(W, m, "peaceman-rachford") for W in operators]
+    return max(abs(float(step / length) - 1) for step, (_, length) in zip(steps, known, strict=True))
 
 
 def _minima(values: np.ndarray) -> int:

@@ -230,5 +230,6 @@ class MonotoneDense:
         #   d<H, A'A> = <A (H + H'), dA>                    d<H, B - B'> = <H - H', dB>
         (H,), xp = correlations, namespace(*correlations)
         A, B, g, h = (None if p is None else like(H, p) for p in (self.A, self.B, self.g, self.h))
-        dA, dB = -(A @ (H + xp.matrix_transpose(H))), H - xp.matrix_transpose(H)
+        dB = H - xp.matrix_transpose(H)
+        dA = A @ (dB - 2 * H)  # -A (H + H'), with one pass over a transposed matrix
         return normalised_vjp(dA, dB, A, B, g, h)

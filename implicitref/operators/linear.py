@@ -38,15 +38,8 @@ class DenseMap:
         return self.matrix
 
     def about(self, shift: Array) -> Callable[[Array], Array]:
-        """u -> M (u + shift) + shift, with M shift + shift computed once."""
-        constant = self.matvec(shift) + shift
-
-        def moved(u: Array) -> Array:
-            result = self.matvec(u)
-            result += constant  # a fresh array, nobody else holds it
-            return result
-
-        return moved
+        """u -> M (u + shift) + shift."""
+        return about(self, shift)
 
     @memoised
     def cayley(self) -> DenseMap:
@@ -72,6 +65,23 @@ class Transpose:
         """M' as a matrix."""
         dense = self.of.to_dense()
         return namespace(dense).matrix_transpose(dense)
+
+    @property
+    def m(self) -> float:
+        """I - W' >= m I with the operator's m."""
+        return float(self.of.m)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The operator's."""
+        params: dict[str, Any] = self.of.params
+        return params
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """As the operator's."""
+        shape: tuple[int, ...] = self.of.state_shape
+        return shape
 
     @property
     def spectral_shape(self) -> tuple[int, int]:
@@ -111,14 +121,27 @@ class Transpose:
 
 
 def about(map_: Any, shift: Array) -> Callable[[Array], Array]:
-    """u -> M (u + shift) + shift, for maps that cost more than an addition at every use."""
+    """u -> M (u + shift) + shift; as M u plus its value at 0 once that is known, which is where most solves begin."""
+    added, known = shift, type(shift) is not np.ndarray
+    if known:  # to ask elsewhere whether u is 0 would wait for the device
+        added = map_.matvec(shift) + shift
 
     def moved(u: Array) -> Array:
-        result = map_.matvec(u + shift)
-        result += shift  # a fresh array, nobody else holds it
+        nonlocal added, known
+        if not known and _zero(u):
+            result = map_.matvec(added)
+            result += added  # a fresh array, nobody else holds it
+            added, known = result, True
+            return result.copy(order="K")
+        result = map_.matvec(u if known else u + added)
+        result += added
         return result
 
     return moved
+
+
+def _zero(u: np.ndarray) -> bool:
+    return u.size > 0 and not u.flat[u.size // 2] and not u.any()  # one entry tells nearly always
 
 
 def inverse(matrix: Array, what: str) -> Array:

@@ -2,7 +2,8 @@ r"""Contraction factors of the splittings, exact and for the class, and the best
 
 Here G = I - W, S its symmetric part, m = lambda_min(S), L = ||G||_2. "Exact" is the factor of the affine half of
 the step for this G; it is attained by a ReLU network whose equilibrium is interior. "Class" is the worst
-factor over all G with the same m and L. Spectra are computed on the host with SciPy.
+factor over all G with the same m and L, or with the same m and cocoercivity beta: the same formula with
+``sqrt(m/beta) <= L`` for L. Spectra are computed on the host with SciPy.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from ..arrays import positive, quiet, to_numpy
+from ..arrays import Array, from_numpy, positive, quiet, to_numpy
 from ..errors import HypothesisError
 
 __all__ = [
     "best_alpha",
+    "cocoercivity",
     "constants",
     "douglas_rachford",
     "factor",
@@ -45,6 +47,54 @@ def gap(W: Any) -> np.ndarray:
 def constants(G: np.ndarray) -> tuple[float, float]:
     """m = lambda_min((G + G')/2) and L = ||G||_2."""
     return _smallest((G + _adjoint(G)) / 2), _norm(G)
+
+
+def cocoercivity(W: Any, steps: int = 12) -> float:
+    r"""beta = min <x, G x>/||G x||^2 of G = I - W, from above, by a few products with W and W' [NEW-best-alpha].
+
+    It is half of `forward_backward_limit`, and at least m/L^2. With ``||G x||^2 <= <x, G x>/beta`` in place of
+    ``L^2 ||x||^2`` the bounds of the class hold with ``sqrt(m/beta) <= L`` for L, so that the best step of
+    Peaceman-Rachford is ``sqrt(beta/m)``: 1/sqrt(m L) for symmetric G, 1/L where the symmetric part is m I.
+
+    Parameters
+    ----------
+    W : operator
+    steps : int
+        Of Davidson's method on the pencil G'G - lambda S, whose largest eigenvalue is 1/beta. A dozen leave one to
+        ten per cent, which a step can bear and a certificate could not.
+    """
+    x, largest = _direction(W), math.nan
+    V, GV = np.empty((len(x), 0), x.dtype), np.empty((len(x), 0), x.dtype)
+    for _ in range(min(steps, len(x))):
+        V, GV = np.column_stack((V, x)), np.column_stack((GV, x - _product(W, "matvec", x)))
+        S = (V.T @ GV + GV.T @ V) / 2
+        values, vectors = scipy.linalg.eigh(GV.T @ GV, S)  # Rayleigh and Ritz: the best of the vectors at hand
+        largest, best = float(values[-1]), vectors[:, -1]
+        y, Gy = V @ best, GV @ best
+        half = Gy - largest / 2 * y
+        x = half - _product(W, "rmatvec", half) - largest / 2 * Gy  # G'G y - lambda S y
+        for _ in range(2):  # once leaves rounding along V
+            x = x - V @ (V.T @ x)
+        length = np.linalg.norm(x)
+        if not length > 0:  # an eigenvector
+            break
+        x /= length
+    return 1 / largest
+
+
+def _direction(W: Any) -> np.ndarray:
+    x = np.random.default_rng(0).normal(size=math.prod(W.state_shape)).astype(to_numpy(_first(W)).dtype)
+    return np.asarray(x / np.linalg.norm(x))
+
+
+def _product(W: Any, name: str, x: np.ndarray) -> np.ndarray:
+    state = from_numpy(np.reshape(x, (1, *W.state_shape)), _first(W))
+    return np.reshape(to_numpy(getattr(W, name)(state)), x.shape)
+
+
+def _first(W: Any) -> Array:
+    parameter = next(iter(W.params.values()))
+    return parameter[0] if isinstance(parameter, list) else parameter
 
 
 def _adjoint(G: np.ndarray) -> np.ndarray:
@@ -147,8 +197,9 @@ _FOUND: weakref.WeakKeyDictionary[Any, dict[str, float]] = weakref.WeakKeyDictio
 def best_alpha(W: Any, method: str) -> float:
     r"""The step with the smallest provable contraction factor for this operator [NEW-best-alpha].
 
-    The exact factor is minimised up to n = 256; beyond, the minimiser of the class bound is taken, m/L^2 for
-    forward-backward and 1/L for Peaceman-Rachford and Douglas-Rachford. 1 for Picard. Found once for each operator.
+    The exact factor is minimised up to n = 256; beyond, the minimiser of a class bound is taken, m/L^2 for
+    forward-backward and sqrt(beta/m) with `cocoercivity` beta for Peaceman-Rachford and Douglas-Rachford. 1 for
+    Picard. Found once for each operator.
 
     Parameters
     ----------
@@ -159,8 +210,25 @@ def best_alpha(W: Any, method: str) -> float:
         raise HypothesisError(f"method must be one of {', '.join(_FACTORS)}; got {method!r}.")
     known = _FOUND.setdefault(W, {})
     if method not in known:
-        known[method] = search(gap(W), W.m, method) if affordable(W) else class_best(W.lipschitz(), W.m, method)
+        exact = affordable(W)
+        known[method] = (
+            search(gap(W), W.m, method) if exact else class_best(effective_lipschitz(W, W.m, method), W.m, method)
+        )
     return known[method]
+
+
+def effective_lipschitz(W: Any, m: float, method: str) -> float:
+    """What stands for L in the bounds of the class: `sqrt(m/beta)`, beta the `cocoercivity`.
+
+    Of forward-backward and Picard L itself: their steps must stay below a limit, and this beta is from above.
+    """
+    if method in ("forward-backward", "picard"):
+        return float(W.lipschitz())
+    try:
+        with quiet():
+            return math.sqrt(m / cocoercivity(W))
+    except (ArithmeticError, ValueError):  # no eigenvalue in the range: entries near its ends
+        return float(W.lipschitz())
 
 
 def affordable(W: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -145,7 +146,7 @@ def solve(
 
 def _certified(inclusion: Inclusion, alpha: float, u: Array) -> Array:
     # in float64 a whole batch of large states would take the memory of many
-    xp, parts = namespace(u), _parts(u, 4)
+    xp, parts = namespace(u), _parts(u, (1 / 4, 1 / 2, 3 / 4))
     with quiet():
         bounds = [distance(inclusion.samples(part), alpha, u[part, ...])[1] for part in parts[1:]]
         first = inclusion.samples(parts[0]) if bounds else inclusion
@@ -212,16 +213,16 @@ def _by_certificate(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
 
 
 def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
-    # All samples pass only if the first few do: of large states an eighth is asked at a time, its change standing for
-    # all, so that a look costs little and takes no memory to speak of.
-    parts = _parts(inclusion.b, 8)
-    B = inclusion.B if len(parts) == 1 else inclusion.B.samples(parts[0])
-    R_first, share = B.resolvent(alpha), math.sqrt(len(parts))
+    # All samples pass only if the first few do: of large states an eighth is asked first, its change standing for all,
+    # so that a look costs little; then the others by halves, which take half of the memory that all of them would.
+    parts = _parts(inclusion.b, (1 / 8, 9 / 16))
+    first = parts[0]
+    B = inclusion.B if len(parts) == 1 else inclusion.B.samples(first)
+    R_first, share = B.resolvent(alpha), math.sqrt(inclusion.b.shape[0] / max(1, first.stop))
     last: tuple[Array | None, Array | None] = (None, None)  # in consecutive checks the old z is known
 
     def rule(previous: Array, u: Array) -> _Check:
         nonlocal last
-        first = parts[0]
         z, old = R_first(u[first, ...]), last[1] if previous is last[0] else R_first(previous[first, ...])
         last, change = (u, z), z - old
         length, size = share * total_norm(change), share * total_norm(z)
@@ -242,11 +243,12 @@ def _by_relative_change(inclusion: Inclusion, alpha: float, tol: float) -> Rule:
     return rule
 
 
-def _parts(x: Array, count: int) -> list[slice]:
-    """The batch in `count` parts where the states are large, in one otherwise."""
+def _parts(x: Array, cuts: tuple[float, ...]) -> list[slice]:
+    """The batch, cut at these shares of it where the states are large."""
     batch = x.shape[0]
-    size = max(1, batch if math.prod(x.shape) < LARGE else -(-batch // count))
-    return [slice(i, i + size) for i in range(0, max(1, batch), size)]
+    inner = {math.ceil(cut * batch) for cut in cuts} if math.prod(x.shape) >= LARGE else set()
+    ends = sorted({0, *inner, batch})
+    return [slice(*pair) for pair in itertools.pairwise(ends)] or [slice(0, 0)]
 
 
 _RULES: dict[str, Callable[[Inclusion, float, float], Rule]] = {
@@ -339,8 +341,13 @@ def _facts(inclusion: Inclusion) -> tuple[float, float, float, Callable[[str, fl
         best_step = rates.search(G, inclusion.m, "peaceman-rachford")
         exact = functools.partial(rates.factor, G)
         return rates.constants(G)[1], rates.forward_backward_limit(G), best_step, exact
-    m, L = inclusion.m, inclusion.W.lipschitz()
-    return L, 2 * m / L**2, 1 / L, functools.partial(rates.class_factor, m, L)
+    W, m = inclusion.W, inclusion.m
+    L, length = (rates.effective_lipschitz(W, m, method) for method in ("forward-backward", "peaceman-rachford"))
+
+    def bound(method: str, alpha: float) -> float:
+        return rates.class_factor(m, L if method in ("picard", "forward-backward") else length, method, alpha)
+
+    return L, 2 * m / L**2, rates.best_alpha(W, "peaceman-rachford"), bound
 
 
 def _iterations_a_digit(rate: float) -> float:

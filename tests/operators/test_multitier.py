@@ -18,6 +18,7 @@ from tiered import CASES, draw, factors, tiers, weight
 import implicitref as ir
 from implicitref.errors import HypothesisError, ShapeError
 from implicitref.operators import MonotoneConv, MonotoneMultiTier
+from implicitref.splitting import rates
 
 # ------------------------------------------------------------------------------------------------
 # Laws
@@ -190,6 +191,14 @@ def test_long_states_have_their_norms_from_lanczos():
     assert W.size > 512
     assert_close(W.lipschitz(), np.linalg.norm(G, 2), scale=W.lipschitz(), tol=1e-3)
     assert_close(W.monotonicity(), np.linalg.eigvalsh((G + G.T) / 2)[0], scale=W.lipschitz(), tol=1e-3)
+
+
+@pytest.mark.claim("NEW-best-alpha")
+def test_the_step_of_long_states_is_that_of_their_cocoercivity():
+    params = draw([(16, 16), (8, 8)], [2, 2], seed=25)
+    W, G = tiers(np.asarray, **params), np.eye(640) - weight(**params)
+    best = np.sqrt(rates.forward_backward_limit(G) / 2 / W.m)
+    assert best * (1 - 1e-9) <= rates.best_alpha(W, "peaceman-rachford") <= 1.05 * best
 
 
 @pytest.mark.parametrize(("limit", "norm", "least"), [(512, None, None), (1, 2.0, 4.0)])

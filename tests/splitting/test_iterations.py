@@ -137,6 +137,22 @@ def test_first_steps_by_hand():
     assert_close(step(splitting.picard(inclusion, 0 * one)), [[1, 1], [0, 0]], scale=1, tol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_a_step_from_zero_is_what_the_others_are(kind, dtype):
+    # from the first on, U x + b is added to the product in one pass
+    W, b, activation = (laws.problem if kind == "dense" else laws.conv_problem)("relu", seed=11)
+    inclusion, alpha = ir.mon.forward_inclusion(W, b.astype(dtype), activation), 0.5
+    zero, one = np.zeros_like(inclusion.b), np.ones_like(inclusion.b)
+    mixed = np.concatenate([zero[:1], one[1:]])  # one sample at zero is no start from zero
+    for starts in ((zero, zero, one, zero), (mixed, one, zero, mixed)):
+        step = splitting.iterations.MAPS["peaceman-rachford"](inclusion, alpha)
+        for u in starts:
+            found, expected = step(u), next(splitting.peaceman_rachford(inclusion, alpha, u)).u
+            assert_close(found, expected, scale=size(expected), tol=20 * np.finfo(dtype).eps)
+            found[...] = 7  # every result is the caller's own
+
+
 def test_generators_hand_out_independent_states():
     W, b, activation = laws.problem(seed=11)
     inclusion = ir.mon.forward_inclusion(W, b, activation)

@@ -167,12 +167,72 @@ def test_best_class_steps():
     assert at <= min(rates.peaceman_rachford_class(m, L, alpha) for alpha in grid)
 
 
+def of_gap(G: np.ndarray, m: float) -> ir.operators.MonotoneDense:
+    """An operator with I - W = G."""
+    return ir.operators.MonotoneDense.from_weight(np.eye(len(G)) - G, m * (1 - 1e-12))
+
+
 @pytest.mark.claim("NEW-best-alpha")
-def test_large_operators_take_the_class_optimum(monkeypatch):
-    monkeypatch.setattr(rates, "EXACT_UP_TO", 2)
-    W = laws.OPERATORS["plain"](np.asarray)
-    assert_close(rates.best_alpha(W, "peaceman-rachford"), 1 / W.lipschitz(), scale=1, tol=1e-15)
+@given(gap=strategies.gaps(), alpha=strategies.steps)
+def test_the_class_bounds_hold_with_the_cocoercivity(gap, alpha):
+    G, m = gap
+    beta = rates.forward_backward_limit(G) / 2
+    assert_close(rates.cocoercivity(of_gap(G, m)), beta, scale=beta, tol=1e-8)
+    assert_close(rates.cocoercivity(ir.operators.Transpose(of_gap(G, m))), beta, scale=beta, tol=1e-8)
+    length = math.sqrt(m / beta)
+    assert length <= rates.constants(G)[1] * (1 + 1e-9)
+    assert rates.peaceman_rachford(G, alpha) <= rates.peaceman_rachford_class(m, length, alpha) + 1e-9
+    assert rates.forward_backward(G, 2 * beta) <= rates.forward_backward_class(m, length, 2 * beta) + 1e-7
+
+
+@pytest.mark.claim("NEW-best-alpha")
+@pytest.mark.parametrize("skew", [0.0, 3.0])
+def test_the_step_by_cocoercivity_is_best_for_symmetric_and_for_skew_gaps(skew):
+    G = np.diag([0.5, 3.0, 8.0]) if not skew else 0.5 * np.eye(3) + skew * np.array([[0, 1, 0], [-1, 0, 2], [0, -2, 0]])
+    m, L = rates.constants(G)
+    length = rates.effective_lipschitz(of_gap(G, m), m, "peaceman-rachford")
+    assert_close(length, L if skew else math.sqrt(m * L), scale=L, tol=1e-9)
+    best = rates.peaceman_rachford(G, rates.best_peaceman_rachford(G))
+    assert_close(rates.peaceman_rachford(G, 1 / length), best, scale=1, tol=1e-4)
+
+
+@pytest.mark.claim("NEW-best-alpha")
+@pytest.mark.parametrize("name", sorted(laws.OPERATORS))
+def test_large_operators_take_the_class_optimum(name, monkeypatch):
+    monkeypatch.setattr(rates, "EXACT_UP_TO", 0)
+    W = laws.OPERATORS[name](np.asarray)
+    G = np.eye(len(W.to_dense())) - W.to_dense()
+    beta = rates.forward_backward_limit(G) / 2
+    found = rates.best_alpha(W, "peaceman-rachford")
+    assert math.sqrt(beta / W.m) * (1 - 1e-9) <= found <= 1.08 * math.sqrt(beta / W.m)
+    assert rates.best_alpha(W, "douglas-rachford") == found
     assert_close(rates.best_alpha(W, "forward-backward"), W.m / W.lipschitz() ** 2, scale=1, tol=1e-15)
+
+
+@pytest.mark.claim("NEW-best-alpha")
+@pytest.mark.parametrize("m", [1.0, 0.1])
+def test_a_dozen_products_find_the_cocoercivity_of_a_large_operator(m):
+    rng, n = np.random.default_rng(4), 300
+    A, B = rng.uniform(-1, 1, (2, n, n)) / math.sqrt(n)
+    W = ir.operators.MonotoneDense(A, B, m)
+    G = np.eye(n) - W.to_dense()
+    beta, found = rates.forward_backward_limit(G) / 2, rates.cocoercivity(W)
+    assert beta * (1 - 1e-9) <= found <= 1.15 * beta
+    single = rates.cocoercivity(ir.operators.MonotoneDense(A.astype(np.float32), B.astype(np.float32), m))
+    assert_close(single, found, scale=found, tol=1e-3)
+    exact, of_class = (rates.peaceman_rachford(G, a) for a in (rates.best_peaceman_rachford(G), 1 / W.lipschitz()))
+    assert (
+        exact
+        <= rates.peaceman_rachford(G, rates.best_alpha(W, "peaceman-rachford"))
+        <= exact + 0.1 * (of_class - exact)
+    )
+
+
+@pytest.mark.claim("NEW-best-alpha")
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_cocoercivity_beyond_the_range_gives_way_to_the_norm(scale, monkeypatch):
+    W = of_gap(scale * np.diag([1.0, 2.0]), scale)
+    assert rates.effective_lipschitz(W, W.m, "peaceman-rachford") == W.lipschitz()
 
 
 def test_best_alpha_refuses_an_unknown_method():

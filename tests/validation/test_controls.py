@@ -78,6 +78,11 @@ def halved_step_search(patch):
     patch.setattr(rates, "best_peaceman_rachford", lambda G: 2 * right(G))
 
 
+def short_cocoercivity(patch):
+    right = rates.cocoercivity
+    patch.setattr(rates, "cocoercivity", lambda W: right(W, 1))
+
+
 def timid_limit(patch):
     def wrong(G):
         m, L = rates.constants(G)
@@ -130,6 +135,7 @@ CONTROLS = [
     (injection_subtracted, "MON-Eq9"),
     (injection_subtracted, "MON-EqA6"),
     (halved_step_search, "NEW-best-alpha"),
+    (short_cocoercivity, "NEW-best-alpha"),
     (timid_limit, "MON-Sec3.4-alpha"),
     (shrunk_norms, "NEW-adjoint-norms"),
     (careless_sensitivity, "NEW-sensitivity"),
