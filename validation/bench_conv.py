@@ -137,17 +137,19 @@ def torch_weights(p: Problem) -> Any:
 # ---- time ----
 
 
-def interleaved(sides: dict[str, Callable[[], object]], runs: int, block: int = BLOCK) -> dict[str, list[float]]:
+def interleaved(
+    sides: dict[str, Callable[[], object]], runs: int, block: int = BLOCK, settle: int = SETTLE
+) -> dict[str, list[float]]:
     """Seconds of every call, in alternating blocks. The idle threads of the other library's pool spin for a while, so
     the first calls of a block are not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(math.ceil(runs / block)):
         for name, run in sides.items():
-            for i in range(SETTLE + block):
+            for i in range(settle + block):
                 begin = time.perf_counter()
                 run()
-                if i >= SETTLE:
+                if i >= settle:
                     times[name].append(time.perf_counter() - begin)
     return times
 

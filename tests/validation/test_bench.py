@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import importlib
+import itertools
 import json
 import math
 import sys
@@ -290,3 +291,16 @@ def test_cupy_measures_on_the_gpu():
     where = machine.place("cupy")
     task = suites.solve(LAYERS[1], where, 2, 1e-3, (peers.PUBLISHED,))
     assert measure.measure(task, where, PEAKS, 2)[0].state == measure.MEASURED
+
+
+def test_long_calls_take_turns_one_by_one(monkeypatch):
+    # a machine that is slow for seconds must not be slow for one side alone
+    order: list[str] = []
+    calls = {name: functools.partial(order.append, name) for name in ("ours", "theirs")}
+    measure._alternating(calls, 4)
+    assert max(len([*run]) for _, run in itertools.groupby(order)) > 2
+    order.clear()
+    monkeypatch.setattr(measure, "LONG", 0.0)
+    times = measure._alternating(calls, 4)
+    assert {name: len(found) for name, found in times.items()} == {"ours": 4, "theirs": 4}
+    assert max(len([*run]) for _, run in itertools.groupby(order)) == 2  # the first of them not counted

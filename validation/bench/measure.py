@@ -19,6 +19,7 @@ OURS = bench_conv.OURS
 MEASURED, OFF, FAILED, ABSENT = "measured", "off", "failed", "absent"
 TIGHTEST = 1e-6  # of relative changes in float32: below, a published loop may never stop
 TRIES, PATIENCE = 10, 60.0  # to find a tolerance; seconds of a run after which no other is tried
+LONG = 0.1  # seconds of a call; the threads of another library spin for less
 NEAR = 1.1  # how near to the largest tolerance that serves
 
 
@@ -93,9 +94,17 @@ def measure(task: Task, where: Place, machine: dict[str, float], runs: int) -> l
         return run
 
     calls = {one.side.name: call(one) for one in ready if not one.problem}
-    times = bench_conv.interleaved(calls, runs, min(runs, bench_conv.BLOCK)) if calls else {}
+    times = _alternating(calls, runs) if calls else {}
     rows = [_row(task, one, times, last, machine) for one in ready]
     return [*rows, *(Row(task.case, task.name, name, ABSENT, why) for name, why in task.absent.items())]
+
+
+def _alternating(calls: dict[str, Callable[[], None]], runs: int) -> dict[str, list[float]]:
+    """Seconds of every call. A machine that others share is slow for seconds: long calls take turns one by one."""
+    once = bench_conv.interleaved(calls, 1, block=1, settle=0)
+    if max(seconds for (seconds,) in once.values()) < LONG:
+        return bench_conv.interleaved(calls, runs, min(runs, bench_conv.BLOCK))
+    return bench_conv.interleaved(calls, runs, block=1, settle=1)
 
 
 def _ready(task: Task, side: Side) -> _Ready:
