@@ -181,8 +181,10 @@ def test_a_peer_that_raises_says_so(monkeypatch):
 
 
 def test_an_absent_peer_is_named_with_what_to_install(monkeypatch):
-    for name in peers.LIBRARIES:
-        monkeypatch.setitem(sys.modules, name, None)
+    def nothing_there(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(peers, "_imported", nothing_there)
     found = rows(passes=1)
     absent = {name: row.note for name, row in found.items() if row.state == measure.ABSENT}
     assert set(absent) == {peer.name for peer in peers.PEERS if peer.dense}
