@@ -73,8 +73,7 @@ def cocoercivity(W: Any, steps: int = 12) -> float:
         y, Gy = V @ best, GV @ best
         half = Gy - largest / 2 * y
         x = half - _product(W, "rmatvec", half) - largest / 2 * Gy  # G'G y - lambda S y
-        for _ in range(2):  # once leaves rounding along V
-            x = x - V @ (V.T @ x)
+        x = x - V @ (V.T @ x)  # it is orthogonal to V but for rounding
         length = np.linalg.norm(x)
         if not length > 0:  # an eigenvector
             break
