@@ -16,30 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, complex_like, eye, memoised, namespace, zeros
-from .dft import Pair, blocks, coarse, from_pairs, kernel_gradient, multiply, pairs
+from .dft import Grid, Pair, blocks, coarse, convolve, from_pairs, kernel_gradient, multiply, pairs
 from .fourier import FourierMap, adjoint, identity_like, outer, real_blocks, skew_part
 from .linear import about, inverse
 from .strided import fold, whole
 
 __all__ = ["Cascade", "Grid", "Stage", "Tier", "correlate", "resolvent", "tiers", "vjp_from", "weight"]
-
-
-class Grid(NamedTuple):
-    """Images (channels, *size), seen on the coarse grid of this stride."""
-
-    channels: int
-    size: Pair
-    stride: Pair
-
-    @property
-    def phases(self) -> int:
-        """Channels on the coarse grid."""
-        return self.channels * math.prod(self.stride)
-
-    @property
-    def coarse(self) -> Pair:
-        """Size of the coarse grid."""
-        return coarse(self.size, self.stride)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,24 +60,26 @@ class Stage:
 
     def apply(self, x: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         """(batch, c, h, w) and what was received to the result, also in `out`, and what is passed on."""
-        n, stride = self.state.phases, self.state.stride
         w = None if self.R is None or received is None else self.R.matvec(fit(received, self.state.size))
-        Y = multiply(self.pairs(), pairs(x if w is None or not self.before else x + w, stride))
-        z = from_pairs(Y[:, :, :, :n, :], self.state.size, stride, out)
+        x = x if w is None or not self.before else x + w
+        z, *passed = convolve(self.pairs(), [(x, self.state.stride)], self._results(), out)
         if w is not None and self.after:
             z = _add(z, w)
-        return z, None if self.passed is None else from_pairs(Y[:, :, :, n:, :], self.passed.size)
+        return z, passed[0] if passed else None
 
     def apply_transposed(self, z: Array, received: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         """The same for the transpose."""
-        X = pairs(z, self.state.stride)
+        inputs = [(z, self.state.stride)]
         if self.passed is not None and received is not None:
-            X = namespace(z).concat([X, pairs(fit(received, self.passed.size))], axis=3)
-        x = from_pairs(multiply(self.adjoint_pairs(), X), self.state.size, self.state.stride, out)
+            inputs.append((fit(received, self.passed.size), self.passed.stride))
+        (x,) = convolve(self.adjoint_pairs(), inputs, [self.state], out)
         if self.R is None:
             return x, None
         w = x + z if self.before and self.after else x if self.before else z
         return x, self.R.rmatvec(w)
+
+    def _results(self) -> list[Grid]:
+        return [self.state] if self.passed is None else [self.state, self.passed]
 
 
 def _add(z: Array, w: Array) -> Array:

@@ -11,13 +11,16 @@ one, and the frequencies that aliasing couples in Proposition C1 are the channel
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, complex_like, like, namespace
 
-__all__ = ["blocks", "coarse", "convolve", "from_pairs", "kernel_gradient", "multiply", "pairs", "shares"]
+__all__ = ["Grid", "blocks", "coarse", "convolve", "from_pairs", "kernel_gradient", "multiply", "pairs", "shares"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -108,6 +111,24 @@ def shares(size: Pair) -> np.ndarray:
 # Images. In memory they are (h, w, c, batch), so that every product is a large one and nothing is transposed.
 
 
+class Grid(NamedTuple):
+    """Images (channels, *size), seen on the coarse grid of this stride."""
+
+    channels: int
+    size: Pair
+    stride: Pair = (1, 1)
+
+    @property
+    def phases(self) -> int:
+        """Channels on the coarse grid."""
+        return self.channels * math.prod(self.stride)
+
+    @property
+    def coarse(self) -> Pair:
+        """Size of the coarse grid."""
+        return coarse(self.size, self.stride)
+
+
 @functools.lru_cache(maxsize=64)
 def _matrices(size: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     # Real matrices of the two transforms and of their inverses. The first maps h rows to pairs, (K x 2, h); the second
@@ -133,24 +154,53 @@ def from_pairs(X: Array, size: Pair, stride: Pair = (1, 1), out: Array | None = 
     """Inverse of `pairs`, to (batch, c, h, w); on NumPy written to `out`, contiguous (c, h, w, batch), if given."""
     xp, (K, w, _, phases, b) = namespace(X), X.shape
     rows = _of(X, coarse(size, stride))[3] @ xp.reshape(X, (K, 2 * w, phases * b))
-    return _images(rows, (phases, b), size, stride, out)
+    return _images(rows, b, Grid(phases // math.prod(stride), size, stride), out)
 
 
-def convolve(M: Array, x: Array) -> Array:
-    """``from_pairs`` of blocks (K, w, 2 o, 2 i) times ``pairs`` of x, with one array besides x and the result."""
-    rows, (b, i, *size), (K, w, o, _) = _rows(x, (1, 1)), x.shape, M.shape
-    xp, (_, along, _, back) = namespace(rows), _of(rows, (size[0], size[1]))
+def convolve(
+    M: Array, inputs: Sequence[tuple[Array, Pair]], results: Sequence[Grid], out: Array | None = None
+) -> list[Array]:
+    """``from_pairs`` of blocks (K, w, 2 o, 2 i) times ``pairs`` of the inputs, (images, stride): side by side they are
+    the i channels of one coarse grid, and the results its o channels. The first result is written to `out`, if given.
+    """
+    (b, *_), rows = inputs[0][0].shape, [_rows(x, stride) for x, stride in inputs]
+    between = _in_cache if type(rows[0]) is np.ndarray else _at_once
+    rows = between(like(rows[0], M), rows, [grid.phases * b for grid in results], results[0].coarse)
+    outs = [out, *[None] * len(results)]
+    return [_images(r, b, grid, to) for r, grid, to in zip(rows, results, outs, strict=False)]
 
-    def block(M: Array, rows: Array) -> Array:  # for one frequency of the first axis, or for all of them
-        X = xp.reshape(along @ rows, (*M.shape[:-2], 2 * i, b))
-        return back @ xp.reshape(M @ X, (*rows.shape[:-2], 2 * w, o // 2 * b))
 
-    if type(rows) is np.ndarray and o == 2 * i:
-        for p in range(K):  # in place: what belongs to one frequency fits into the cache
-            rows[p] = block(M[p], rows[p])
-    else:
-        rows = block(M, rows)
-    return _images(rows, (o // 2, b), (size[0], size[1]), (1, 1))
+def _at_once(M: Array, rows: list[Array], columns: list[int], size: Pair) -> list[Array]:
+    """From the first transform of the inputs to that of the results: the second transform, the blocks, and back."""
+    xp, (K, w, o, i), (_, along, _, back) = namespace(*rows), M.shape, _of(rows[0], size)
+    b = sum(columns) // (o // 2)
+    X = [xp.reshape(along @ r, (K, w, 2, r.shape[2] // max(1, b), b)) for r in rows]
+    Y = M @ xp.reshape(X[0] if len(X) == 1 else xp.concat(X, axis=3), (K, w, i, b))
+    return [back @ part for part in _split(xp.reshape(Y, (K, 2 * w, o // 2 * b)), columns)]
+
+
+def _in_cache(M: np.ndarray, rows: list[np.ndarray], columns: list[int], size: Pair) -> list[np.ndarray]:
+    """The same one frequency of the first axis after the other; a result takes the place of an input as wide as it."""
+    (K, w, o, i), (_, along, _, back) = M.shape, _of(rows[0], size)
+    widths = [r.shape[2] for r in rows]
+    results = [rows[j] if widths[j : j + 1] == [n] else _like(rows[0], n) for j, n in enumerate(columns)]
+    X, Y = (np.empty((2 * w, sum(n)), M.dtype) for n in (widths, columns))
+    for p in range(K):
+        for r, part in zip(rows, _split(X, widths), strict=True):
+            np.matmul(along, r[p], out=part)
+        np.matmul(M[p], X.reshape(w, i, -1), out=Y.reshape(w, o, -1))
+        for result, part in zip(results, _split(Y, columns), strict=True):
+            np.matmul(back, part, out=result[p])
+    return results
+
+
+def _like(rows: np.ndarray, columns: int) -> np.ndarray:
+    return np.empty((*rows.shape[:2], columns), rows.dtype)
+
+
+def _split(x: Array, columns: list[int]) -> list[Array]:
+    """What lies side by side along the last axis."""
+    return [x[..., end - n : end] for n, end in zip(columns, itertools.accumulate(columns), strict=True)]
 
 
 def multiply(M: Array, X: Array) -> Array:
@@ -172,13 +222,12 @@ def _rows(x: Array, stride: Pair) -> Array:
     return xp.reshape(_of(x, (h, w))[0] @ x, (h // 2 + 1, 2 * w, r1 * r2 * c * b))
 
 
-def _images(rows: Array, columns: Pair, size: Pair, stride: Pair, out: Array | None = None) -> Array:
-    """Inverse of `_rows`; columns: r_1 r_2 c and the batch."""
-    xp, (r1, r2), (h, w), (phases, b) = namespace(rows), stride, coarse(size, stride), columns
-    x = _of(rows, (h, w))[2] @ xp.reshape(rows, (rows.shape[0] * 2, w * phases * b))
-    c = phases // (r1 * r2)
+def _images(rows: Array, b: int, grid: Grid, out: Array | None = None) -> Array:
+    """Inverse of `_rows`, for a batch of b."""
+    xp, c, (r1, r2), (h, w) = namespace(rows), grid.channels, grid.stride, grid.coarse
+    x = _of(rows, (h, w))[2] @ xp.reshape(rows, (rows.shape[0] * 2, w * grid.phases * b))
     x = xp.reshape(x, (h, w, r1, r2, c, b))
     if out is not None:
         out.reshape(c, h, r1, w, r2, b)[...] = x.transpose(4, 0, 2, 1, 3, 5)
         return out.transpose(3, 0, 1, 2)
-    return xp.permute_dims(xp.reshape(xp.permute_dims(x, (0, 2, 1, 3, 4, 5)), (*size, c, b)), (3, 2, 0, 1))
+    return xp.permute_dims(xp.reshape(xp.permute_dims(x, (0, 2, 1, 3, 4, 5)), (*grid.size, c, b)), (3, 2, 0, 1))

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.fft
 
 from ..arrays import Array, complex_of, eye, like, memoised, namespace
-from .dft import blocks, convolve, kernel_gradient, pairs
+from .dft import Grid, blocks, convolve, kernel_gradient, pairs
 from .linear import about
 
 __all__ = ["FourierMap", "blocks", "cross_spectrum", "kernel_gradient", "product"]
@@ -117,13 +117,16 @@ class FourierMap:
         """(batch, i, h, w) to (batch, o, h, w)."""
         if max(self.size) > BY_MATRICES_UP_TO:
             return product(self.D, x)
-        return convolve(like(x, self.pairs()), x)
+        return self._by_matrices(like(x, self.pairs()), x)
 
     def rmatvec(self, y: Array) -> Array:
         """The transpose, (batch, o, h, w) to (batch, i, h, w): real matrices, so transpose and adjoint are one."""
         if max(self.size) > BY_MATRICES_UP_TO:
             return product(adjoint(self.D), y)
-        return convolve(like(y, namespace(self.D).matrix_transpose(self.pairs())), y)
+        return self._by_matrices(like(y, namespace(self.D).matrix_transpose(self.pairs())), y)
+
+    def _by_matrices(self, M: Array, x: Array) -> Array:
+        return convolve(M, [(x, (1, 1))], [Grid(M.shape[2] // 2, self.size)])[0]
 
     def about(self, shift: Array) -> Callable[[Array], Array]:
         """u -> M (u + shift) + shift."""

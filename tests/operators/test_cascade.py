@@ -62,7 +62,10 @@ def test_float32_stays_and_float64_follows_the_state():
     W = tiers(lambda x: np.asarray(x, np.float32), **CASES["two tiers, scales"])
     z, _ = batches(W.size)
     assert W.resolvent(0.5).matvec(z.astype(np.float32)).dtype == np.float32
-    assert W.resolvent(0.5).matvec(z).dtype == np.float64
+    V, y = W.resolvent(0.5), batches(W.size)[1]
+    assert V.matvec(z).dtype == np.float64
+    for product in (V.matvec, V.rmatvec):  # nothing on the way was rounded to float32
+        agree(product(z) + product(y), product(z + y), z, y, tol=1e-13)
 
 
 @given(st.data())
@@ -85,6 +88,21 @@ def test_transforms_and_polyphase_blocks(data):
     agree(strided, desired[:, :, :: stride[0], :: stride[1]], k, z)
     dk = dft.kernel_gradient(fourier.outer(Y, Z), image, (kh, kw), stride)
     agree(np.vdot(dk, k), np.vdot(y, desired), k, z, y)
+
+
+@given(st.data())
+def test_in_cache_and_at_once_are_one_map(data):
+    K, w, b = (data.draw(st.integers(*ends)) for ends in ((1, 4), (1, 4), (0, 3)))
+    size = (2 * K - 2 or 1, w)
+    ins, outs = (data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)) for _ in range(2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    M = rng.normal(size=(K, w, 2 * sum(outs), 2 * sum(ins)))
+    rows = [rng.normal(size=(K, 2 * w, n * b)) for n in ins]
+    columns = [n * b for n in outs]
+    slow = dft._at_once(M, rows, columns, size)
+    fast = dft._in_cache(M, [r.copy() for r in rows], columns, size)
+    for one, other in zip(fast, slow, strict=True):
+        agree(one, other, M, *rows, tol=1e-12)
 
 
 def test_a_wrong_carry_is_seen():

@@ -66,7 +66,7 @@ def _of_time(
     points: list[Point] = []
     for value in values:
         layer = make(int(value), seed)
-        side, need = ours.step(layer, where, rates.best_alpha(layer.W, "peaceman-rachford")), iteration_need(layer)
+        side, need = ours.steps(layer, where, rates.best_alpha(layer.W, "peaceman-rachford"))[-1], iteration_need(layer)
         times = _times(lambda side=side: side.run(()), where, runs)  # type: ignore[misc]
         first = points[0] if points else None
         predicted = 1e-9 * need.operations / first.gflop * first.median_ms if first else times[0]

@@ -11,40 +11,60 @@ import numpy as np
 from ... import mon
 from ...arrays import Array, namespace
 from ...splitting import iterations
+from .. import bench_conv
 from .layers import Layer, moved
 from .machine import Place
 from .measure import OURS, Found, Side
 
-__all__ = ["CERTIFIED", "PRODUCTS", "following", "product", "reference", "solves", "step"]
+__all__ = ["CERTIFIED", "PRODUCTS", "WHOLE", "following", "product", "reference", "solves", "steps"]
 
-CERTIFIED = f"{OURS}, certified"
+CERTIFIED, WHOLE = bench_conv.CERTIFIED, bench_conv.WHOLE
 
 
 def solves(layer: Layer, where: Place, alpha: float, passes: int, wanted: tuple[float, ...]) -> list[Side]:
-    """By the relative change, as the published loops stop, and by the certificate, which is then inside the time."""
+    """By the relative change, as the published loops stop, and by the certificate, which is then inside the time.
+
+    With several threads each takes a part of the images, as in training, and a third side has the batch whole.
+    """
+    there, parts = moved(layer, where.move), _parts(layer, where)
+    first = (1e-3,) * passes
+
+    def solved(stop: str, parts: list[slice]) -> Callable[[tuple[float, ...]], Found]:
+        return functools.partial(_solved, there, alpha, passes, stop, parts)
+
+    sides = [Side(OURS, solved(bench_conv.RULE, parts), first), Side(CERTIFIED, solved("certificate", parts), wanted)]
+    return sides if len(parts) == 1 else [*sides, Side(WHOLE, solved(bench_conv.RULE, [slice(None)]), first)]
+
+
+def _parts(layer: Layer, where: Place) -> list[slice]:
+    """Short products gain nothing from threads of their own, and on a GPU one call is the whole batch."""
+    alone = layer.images is None or where.backend != "numpy"
+    return [slice(None)] if alone else bench_conv.shares(layer.batch, where.threads)
+
+
+def _solved(layer: Layer, alpha: float, passes: int, stop: str, parts: list[slice], tols: tuple[float, ...]) -> Found:
+    W, x, dz = layer.W, layer.injection, layer.dz
+    found = bench_conv.solved(W, x, layer.activation, dz, alpha, tols[:passes], stop, parts)
+    states = ([s.z for s in solutions] for solutions in (found.forward, found.backward) if solutions)
+    return Found(tuple(zs[0] if len(zs) == 1 else np.concatenate(zs) for zs in states), found.iterations)
+
+
+def steps(layer: Layer, where: Place, alpha: float) -> list[Side]:
+    """One Peaceman-Rachford iteration after another, as in `solves`."""
+    parts = _parts(layer, where)
+    sides = [Side(OURS, _stepped(layer, where, alpha, parts))]
+    return sides if len(parts) == 1 else [*sides, Side(WHOLE, _stepped(layer, where, alpha, [slice(None)]))]
+
+
+def _stepped(layer: Layer, where: Place, alpha: float, parts: list[slice]) -> Callable[[tuple[float, ...]], Found]:
     there = moved(layer, where.move)
-    by_change = functools.partial(_solved, there, alpha, passes, "relative-change")
-    by_certificate = functools.partial(_solved, there, alpha, passes, "certificate")
-    return [Side(OURS, by_change, (1e-3,) * passes), Side(CERTIFIED, by_certificate, wanted)]
+    inclusions = [mon.forward_inclusion(there.W, there.injection[rows, ...], there.activation) for rows in parts]
+    maps = [iterations.MAPS["peaceman-rachford"](inclusion, alpha) for inclusion in inclusions]
 
+    def advance(us: list[Array]) -> list[Array]:
+        return bench_conv.in_threads(lambda i: maps[i](us[i]), range(len(us)), len(us))
 
-def _solved(layer: Layer, alpha: float, passes: int, stop: str, tols: tuple[float, ...]) -> Found:
-    W, x, sigma = layer.W, layer.injection, layer.activation
-    forward = mon.equilibrium(W, x, sigma, alpha=alpha, tol=tols[0], stop=stop)
-    if passes == 1:
-        return Found((forward.z,), (forward.iterations,))
-    pre = sigma.root(forward.u, alpha)
-    grads, backward = mon.equilibrium_vjp(
-        W, x, sigma, forward.z, layer.dz, pre=pre, alpha=alpha, tol=tols[1], stop=stop
-    )
-    return Found((forward.z, grads["injection"]), (forward.iterations, backward.iterations))
-
-
-def step(layer: Layer, where: Place, alpha: float) -> Side:
-    """One Peaceman-Rachford iteration after another."""
-    there = moved(layer, where.move)
-    inclusion = mon.forward_inclusion(there.W, there.injection, there.activation)
-    return Side(OURS, following(iterations.MAPS["peaceman-rachford"](inclusion, alpha), inclusion.b * 0))
+    return following(advance, [inclusion.b * 0 for inclusion in inclusions])
 
 
 def following(advance: Callable[[Any], Any], state: Any) -> Callable[[tuple[float, ...]], Found]:

@@ -71,7 +71,7 @@ def iteration(layer: Layer, where: Place) -> Task:
     alpha, lacking = _alpha(layer), peers.missing(("torch",))
     others = [] if lacking else peers.steps(layer, where, alpha)
     return Task(
-        layer.name, ITERATION, [ours.step(layer, where, alpha), *others],
+        layer.name, ITERATION, [*ours.steps(layer, where, alpha), *others],
         {peers.PUBLISHED: lacking} if lacking else {},
         need=lambda _: iteration_need(layer), state_bytes=layer.injection.nbytes,
     )  # fmt: skip
