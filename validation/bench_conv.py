@@ -387,25 +387,32 @@ def peaks(case: Case, threads: int, batch: int = BATCH) -> dict[str, float]:
 def counts(case: Case, batch: int = BATCH) -> dict[str, float]:
     """Operations and bytes of one iteration of ours, in 1e9.
 
-    Every tier on its coarse grid of r^2 phases, r = 2 under a strided convolution: half-spectrum transforms there and
-    back as matrix products, one block (r^2 n)^2 a frequency, and the coupling to the tier above it. The FFT's count,
-    2.5 N log2 N for a real transform, stands beside: what the transforms would be if they were not products.
-    Bytes: every stage reads its input once and writes its output once, the blocks are read once.
+    Every convolution transforms its channels there and back as matrix products and multiplies them with one block a
+    frequency of the half spectrum. The FFT's count, 2.5 N log2 N for a real transform, stands beside: what the
+    transforms would be if they were not products. Bytes: every product reads its input once and writes its output
+    once, the blocks, complex numbers as 2 x 2, are read once; |u| and + c are five passes over the state.
     """
-    transform = fft = blocks = moved = 0.0
-    for i, (n, h, w) in enumerate(case.shapes):
-        r = 2 if i + 1 < len(case.shapes) else 1
-        images, rows, columns, half = batch * r * r * n, h // r, w // r, h // r // 2 + 1
-        transform += 2 * images * (2 * (2 * half) * rows * columns + 2 * half * (2 * columns) ** 2)
-        fft += 2 * 2.5 * batch * n * h * w * math.log2(rows * columns)
-        frequencies, width = half * columns, r * r * n
-        coupling = case.channels[i + 1] * width if r == 2 else 0
-        blocks += 8 * batch * frequencies * (width**2 + coupling)
-        state, spectrum = 4 * batch * n * h * w, 8 * batch * frequencies * width
-        moved += 2 * state + (state + spectrum) + 4 * spectrum + 2 * spectrum + (spectrum + state) + 3 * state
-        moved += 8 * frequencies * (2 * width**2 + coupling)  # real 2 x 2 blocks hold every complex number twice
+    transform = fft = blocks = 0.0
+    moved = 5 * 4 * batch * case.entries
+    for (h, w), ins, outs in _convolutions(case):
+        half, both = h // 2 + 1, batch * (ins + outs)
+        transform += both * (2 * (2 * half) * h * w + 2 * half * (2 * w) ** 2)
+        fft += 2.5 * both * h * w * math.log2(h * w)
+        blocks += 8 * batch * half * w * ins * outs
+        moved += both * (4 * h * w + 4 * 8 * half * w) + 16 * half * w * ins * outs
     sums = {"transform_gflop": transform, "blocks_gflop": blocks, "fft_gflop": fft, "moved_gbyte": moved}
     return {name: 1e-9 * x for name, x in sums.items()}
+
+
+def _convolutions(case: Case) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Size, channels in and out: of every tier, on the coarse grid of r^2 phases with what it passes on, r = 2 above a
+    strided convolution; and of what it receives.
+    """
+    for i, (n, h, w) in enumerate(case.shapes):
+        r, passed = (2, case.channels[i + 1]) if i + 1 < len(case.channels) else (1, 0)
+        yield (h // r, w // r), r * r * n, r * r * n + passed
+        if i:
+            yield (h, w), n, n
 
 
 def bound(case: Case, milliseconds: float, machine: dict[str, float], batch: int = BATCH) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Scaling curves of ours: time of one iteration in the sizes, iterations of a solve in tolerance and condition number.
 
-Beside the time stands what the operation count predicts from the first point; beside the iterations the number after
-which the exact contraction factor of the step guarantees the accuracy: ``log(||u_0 - u*||/distance)/(-log rho)``.
+Beside the time stands what the operation count predicts from the first point. Beside the iterations after which every
+sample is within a distance of u* stands ``log(||u_0 - u*||/distance)/(-log rho)`` for two factors rho: predicted by
+`typical`, guaranteed by the exact contraction factor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from ... import mon
 from ...arrays import in_double, largest, norm
 from ...plotting.style import line_style
-from ...splitting import rates
+from ...splitting import rates, solve
+from ...splitting.iterations import MAPS
 from .. import bench_conv
 from ..artefacts import Picture
 from . import ours
@@ -30,7 +32,9 @@ ACCURACY = 1e-3
 
 
 class Point(NamedTuple):
-    """A value of the parameter: time in ms, iterations, what is predicted of the one or the other, the certificate."""
+    """A value of the parameter: time in ms, iterations, what is predicted of the one or the other, what is guaranteed,
+    the certificate.
+    """
 
     value: float
     median_ms: float
@@ -39,7 +43,8 @@ class Point(NamedTuple):
     predicted: float
     gflop: float
     gbyte: float
-    certified: float | None
+    guaranteed: float | None = None
+    certified: float | None = None
 
 
 class Curve(NamedTuple):
@@ -66,11 +71,11 @@ def _of_time(
     points: list[Point] = []
     for value in values:
         layer = make(int(value), seed)
-        side, need = ours.steps(layer, where, rates.best_alpha(layer.W, "peaceman-rachford"))[-1], iteration_need(layer)
+        side, need = ours.steps(layer, where, rates.best_alpha(layer.W, "peaceman-rachford"))[0], iteration_need(layer)
         times = _times(lambda side=side: side.run(()), where, runs)  # type: ignore[misc]
         first = points[0] if points else None
         predicted = 1e-9 * need.operations / first.gflop * first.median_ms if first else times[0]
-        points.append(Point(value, *times, 1, predicted, 1e-9 * need.operations, 1e-9 * need.moved, None))
+        points.append(Point(value, *times, 1, predicted, 1e-9 * need.operations, 1e-9 * need.moved))
     return Curve(name, parameter, "median_ms", tuple(points))
 
 
@@ -84,23 +89,38 @@ def _of_iterations(
         side = ours.solves(layer, where, alpha, 1, asked)[1]
         found = side.run(side.first)
         times = _times(lambda side=side: side.run(side.first), where, runs)  # type: ignore[misc]
-        need, shown = solve_need(layer, found.iterations), rates.constants(rates.gap(layer.W))[1] / layer.W.m
-        points.append(
-            Point(
-                shown if name == "condition" else value, *times, found.iterations[0],
-                guaranteed(layer, alpha, asked[0]), 1e-9 * need.operations, 1e-9 * need.moved,
-                certified(layer, found.state)[0],
-            )
-        )  # fmt: skip
+        G, need = rates.gap(layer.W), solve_need(layer, found.iterations)
+        needed, length = _needed(layer, alpha, asked[0])
+        digits = math.log(length / asked[0])
+        predicted, guaranteed = (
+            digits / -math.log(rho) for rho in (typical(G, alpha), rates.factor(G, "peaceman-rachford", alpha))
+        )
+        shown = rates.constants(G)[1] / layer.W.m if name == "condition" else value
+        amounts = 1e-9 * need.operations, 1e-9 * need.moved
+        bound = certified(layer, found.state)[0]
+        points.append(Point(shown, *times, needed, predicted, *amounts, guaranteed, bound))
     return Curve(name, parameter, "iterations", tuple(points))
 
 
-def guaranteed(layer: Layer, alpha: float, distance: float) -> float:
-    """Iterations from u = 0 after which the exact factor brings every sample within the distance."""
-    injection = in_double(layer.injection)
-    exact = mon.equilibrium(in_double(layer.W), injection, layer.activation, alpha=alpha, tol=1e-4 * distance)
-    rho = rates.factor(rates.gap(layer.W), "peaceman-rachford", alpha)
-    return math.log(largest(norm(exact.u)) / distance) / -math.log(rho)
+def typical(G: np.ndarray, alpha: float) -> float:
+    r"""``||C||_F/sqrt(n)`` of ``C = (I - alpha G)(I + alpha G)^-1``: by how much a step shrinks a random error.
+
+    A step multiplies the error by C and turns the signs of where relu is 0. Signs that have nothing to do with C leave
+    of ``E ||C D e||^2`` what a random e has, ``||C||_F^2 ||e||^2/n``. No theorem: a worst case shrinks by ||C||_2 only.
+    """
+    identity = np.eye(G.shape[-1])
+    C = 2 * np.linalg.inv(identity + alpha * G) - identity
+    return float(np.linalg.norm(C) / math.sqrt(C.size / C.shape[-1]))
+
+
+def _needed(layer: Layer, alpha: float, distance: float) -> tuple[int, float]:
+    """Iterations from u = 0 after which every sample is within the distance of u*; the longest u*."""
+    inclusion = mon.forward_inclusion(in_double(layer.W), in_double(layer.injection), layer.activation)
+    exact = solve(inclusion, 0 * inclusion.b, alpha=alpha, tol=1e-4 * distance).u
+    step, u, count = MAPS["peaceman-rachford"](inclusion, alpha), 0 * exact, 0
+    while largest(norm(u - exact)) > distance:
+        u, count = step(u), count + 1
+    return count, largest(norm(exact))
 
 
 def _times(run: Callable[[], object], where: Place, runs: int) -> tuple[float, float]:
@@ -112,59 +132,63 @@ def _times(run: Callable[[], object], where: Place, runs: int) -> tuple[float, f
     return 1e3 * statistics.median(found), 1e3 * min(found)
 
 
-def _batch(value: int, seed: int, n: int = 87) -> Layer:
-    return dense(n, 1.0, value, seed)
+class _Sizes(NamedTuple):
+    """What a level measures: the values of every curve, and of the other sizes what they leave fixed."""
+
+    n: Sequence[int]
+    channels: Sequence[int]
+    sides: Sequence[int]
+    samples: Sequence[int]
+    tiers: Sequence[int]
+    gaps: Sequence[float]  # m
+    n_fixed: int
+    images: int  # in a batch of them
+    side: int
+    tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
-def _of_n(value: int, seed: int) -> Layer:
-    return dense(value, 1.0, 128, seed)
-
-
-def _channels(value: int, seed: int) -> Layer:
-    return tiered((value,), 16, 16, seed)
-
-
-def _side(value: int, seed: int) -> Layer:
-    return tiered((8,), value, 16, seed)
-
-
-def _tiers(value: int, seed: int) -> Layer:
-    return tiered((8,) * value, 32, 16, seed)
-
-
-def _tolerance(value: float, seed: int) -> tuple[Layer, float]:
-    return dense(87, 1.0, 128, seed), value
-
-
-def _condition(value: float, seed: int) -> tuple[Layer, float]:
-    return dense(87, value, 128, seed), ACCURACY
-
-
-Recipe = tuple[str, Sequence[float], Callable[..., Any]]
-_PARAMETERS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "n": ("n, dense, batch 128", _of_n),
-    "channels": ("channels, 16 x 16 pixels, batch 16", _channels),
-    "image-size": ("side in pixels, 8 channels, batch 16", _side),
-    "batch": ("samples, dense, n = 87", _batch),
-    "tiers": ("tiers of 8 channels, from 32 x 32, batch 16", _tiers),
-    "tolerance": ("certified distance over longest injection, n = 87", _tolerance),
-    "condition": ("L/m, dense, n = 87", _condition),
-}
-_VALUES: dict[str, dict[str, Sequence[float]]] = {
-    "quick": {
-        "n": (32, 64, 128, 256), "channels": (8, 16, 32), "image-size": (8, 16, 32), "batch": (32, 128, 512),
-        "tiers": (1, 2, 3), "tolerance": (1e-1, 1e-2, 1e-3, 1e-4), "condition": (1.0, 0.3, 0.1, 0.03),
-    },
-    "full": {
-        "n": (64, 128, 256, 512, 1024), "channels": (8, 16, 32, 64, 128), "image-size": (8, 16, 32, 64),
-        "batch": (32, 64, 128, 256, 512, 1024), "tiers": (1, 2, 3, 4),
-        "tolerance": (1e-1, 1e-2, 1e-3, 1e-4), "condition": (1.0, 0.3, 0.1, 0.03, 0.01),
-    },
+_SIZES = {
+    "quick": _Sizes(
+        (32, 64, 128, 256), (8, 16, 32), (8, 16, 32), (32, 128, 512), (1, 2, 3), (1.0, 0.3, 0.1, 0.03), 87, 16, 16
+    ),
+    # so large that it is the operations which take the time
+    "full": _Sizes(
+        (512, 1024, 2048, 4096), (16, 32, 64, 128), (8, 16, 32, 64), (128, 256, 512, 1024), (1, 2, 3, 4),
+        (1.0, 0.3, 0.1, 0.03, 0.01), 512, 128, 32,
+    ),
 }  # fmt: skip
-CURVES: dict[str, dict[str, Recipe]] = {
-    level: {name: (_PARAMETERS[name][0], values, _PARAMETERS[name][1]) for name, values in table.items()}
-    for level, table in _VALUES.items()
-}
+CHANNELS, TIER_CHANNELS, SAMPLES = 32, 16, 128
+Recipe = tuple[str, Sequence[float], Callable[..., Any]]
+
+
+def _recipes(s: _Sizes) -> dict[str, Recipe]:
+    n, side, images = s.n_fixed, s.side, s.images
+    return {
+        "n": (f"n, dense, batch {SAMPLES}", s.n, lambda value, seed: dense(value, 1.0, SAMPLES, seed)),
+        "channels": (
+            f"channels, {side} x {side} pixels, batch {images}", s.channels,
+            lambda value, seed: tiered((value,), side, images, seed),
+        ),
+        "image-size": (
+            f"side in pixels, {CHANNELS} channels, batch {images}", s.sides,
+            lambda value, seed: tiered((CHANNELS,), value, images, seed),
+        ),
+        "batch": (f"samples, dense, n = {n}", s.samples, lambda value, seed: dense(n, 1.0, value, seed)),
+        "tiers": (
+            f"tiers of {TIER_CHANNELS} channels, from {side} x {side}, batch {images}", s.tiers,
+            lambda value, seed: tiered((TIER_CHANNELS,) * value, side, images, seed),
+        ),
+        "tolerance": (
+            f"distance over longest injection, n = {n}", s.tolerances,
+            lambda value, seed: (dense(n, 1.0, SAMPLES, seed), value),
+        ),
+        "condition": (
+            f"L/m, dense, n = {n}", s.gaps, lambda value, seed: (dense(n, value, SAMPLES, seed), ACCURACY)
+        ),
+    }  # fmt: skip
+
+
+CURVES: dict[str, dict[str, Recipe]] = {level: _recipes(sizes) for level, sizes in _SIZES.items()}
 
 
 def picture(curve: Curve) -> Picture:
@@ -175,8 +199,10 @@ def picture(curve: Curve) -> Picture:
 def _draw(curve: Curve, figure: Any) -> None:
     axes, values = figure.add_subplot(), [p.value for p in curve.points]
     counted = curve.measured == "iterations"
-    labels = ("iterations", "guaranteed by the exact factor") if counted else ("measured", "by the operation count")
-    for i, (label, name) in enumerate(zip(labels, (curve.measured, "predicted"), strict=True)):
+    lines = {"iterations": "iterations", "predicted": "predicted", "guaranteed": "guaranteed"}
+    if not counted:
+        lines = {"median_ms": "measured", "predicted": "by the operation count"}
+    for i, (name, label) in enumerate(lines.items()):
         heights = np.array([getattr(p, name) for p in curve.points])
         axes.plot(values, heights, label=label, **line_style(i, len(values)))
     axes.set(xscale="log", yscale="log", xlabel=curve.parameter, ylabel="iterations" if counted else "ms an iteration")
