@@ -44,6 +44,10 @@ class Weights(NamedTuple):
         """Everything that is trained."""
         return [*self.A, *self.B, *self.S, *self.g, *self.gs, *self.h]
 
+    def coarse(self, i: int) -> tuple[int, int]:
+        """Size of what tier i passes on."""
+        return self.sizes[i][0] // self.stride, self.sizes[i][1] // self.stride
+
     def scaled(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """sqrt(g) A/||A||_F, h B/||B||_F, sqrt(gs) S/||S||_F."""
         A = [g.sqrt() * k / k.norm() for k, g in zip(self.A, self.g, strict=True)]
@@ -54,6 +58,11 @@ class Weights(NamedTuple):
 def circular(z: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
     """Circular correlation with a centred 3 x 3 kernel, subsampled at 0, stride, 2 stride, ..."""
     return F.conv2d(F.pad(z, (1, 1, 1, 1), mode="circular"), kernel, stride=stride)
+
+
+def fit(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
+    """Cropped or filled with zeros at the bottom and at the right to another size, as tiers larger than half are."""
+    return F.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]))
 
 
 def circular_transpose(y: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
@@ -76,18 +85,20 @@ def diagonal(w: Weights, z: Tensor, i: int, sign: int = 1) -> Tensor:
 def matvec(w: Weights, z: Tiers) -> Tiers:
     """W z, W_{i+1,i} = -2 A_{i+1}' S_i."""
     A, _, S = w.scaled()
-    above = [0, *(-2 * circular_transpose(circular(z[i], S[i], w.stride), A[i + 1]) for i in range(len(S)))]
+    passed = [fit(circular(z[i], S[i], w.stride), w.sizes[i + 1]) for i in range(len(S))]
+    above = [0, *(-2 * circular_transpose(x, A[i + 1]) for i, x in enumerate(passed))]
     return tuple(diagonal(w, x, i) + above[i] for i, x in enumerate(z))
 
 
 def rmatvec(w: Weights, y: Tiers) -> Tiers:
     """W' y."""
     A, _, S = w.scaled()
-    below = [*(-2 * circular_transpose(circular(y[i + 1], A[i + 1]), S[i], w.stride) for i in range(len(S))), 0]
+    passed = [fit(circular(y[i + 1], A[i + 1]), w.coarse(i)) for i in range(len(S))]
+    below = [*(-2 * circular_transpose(x, S[i], w.stride) for i, x in enumerate(passed)), 0]
     return tuple(diagonal(w, x, i, -1) + below[i] for i, x in enumerate(y))
 
 
-# ---- blocks, in complex128 ----
+# ---- blocks ----
 
 
 def waves(taps: int, size: int) -> Tensor:
@@ -97,10 +108,11 @@ def waves(taps: int, size: int) -> Tensor:
     return torch.polar(torch.ones_like(phase), phase)
 
 
-def blocks(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+def blocks(kernel: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.complex128) -> Tensor:
     """DFT blocks of a circular correlation: (height, width, out, in)."""
-    k = kernel.detach().to(torch.complex128)
-    return torch.einsum("oikl,pk,ql->pqoi", k, waves(k.shape[2], size[0]), waves(k.shape[3], size[1]))
+    k = kernel.detach().to(dtype)
+    first, second = (waves(k.shape[axis], size[axis - 2]).to(dtype) for axis in (2, 3))
+    return torch.einsum("oikl,pk,ql->pqoi", k, first, second)
 
 
 def unstrided(A: Tensor, B: Tensor, m: float, alpha: float) -> Tensor:
@@ -139,6 +151,11 @@ class Tier(NamedTuple):
         low = alias(into @ strided.mH, stride) + stride**2 * torch.eye(strided.shape[-2], dtype=D.dtype)
         return cls((height, width), *(real_blocks(x) for x in (inverse, into, torch.linalg.inv(low), out)))
 
+    def adjoint(self) -> Tier:
+        """The inverse of D*, from the same factors."""
+        factors = (self.inverse, self.out, self.inner, self.into)
+        return Tier(self.size, *(x if x is None else x.mT.contiguous() for x in factors))  # type: ignore[arg-type]
+
     def solve(self, x: Tensor, stride: int) -> Tensor:
         """One full spectrum forth, the factors, one back."""
         (height, width), (batch, n) = self.size, x.shape[:2]
@@ -167,20 +184,29 @@ class Result(NamedTuple):
     dpre: Tiers
 
 
+class Backward(NamedTuple):
+    """The gradients by the injection and by the parameters, the last u of the loop, the count."""
+
+    dpre: Tiers
+    u: Tiers
+    grads: tuple[Tensor, ...]
+    iterations: int
+
+
 class Published:
     """The layer ``z = relu(W z + injection)`` with a zero border, by the published method."""
 
-    def __init__(self, w: Weights, alpha: float, border: int) -> None:
+    def __init__(self, w: Weights, alpha: float, border: int, dtype: torch.dtype = torch.complex128) -> None:
         self.w, self.alpha = w, alpha
         A, B, S = ([k.detach() for k in kernels] for kernels in w.scaled())
         self.couplings = list(zip(A[1:], S, strict=True))
         self.masks = [mask(size, border) for size in w.sizes]
-        self.tiers, self.transposed = [], []
+        self.tiers = []
         for i, size in enumerate(w.sizes):
-            D = unstrided(blocks(A[i], size), blocks(B[i], size), w.m, alpha)
-            strided = math.sqrt(alpha) * blocks(S[i], size) if i < len(S) else None
+            D = unstrided(blocks(A[i], size, dtype), blocks(B[i], size, dtype), w.m, alpha)
+            strided = math.sqrt(alpha) * blocks(S[i], size, dtype) if i < len(S) else None
             self.tiers.append(Tier.of(D, strided, w.stride))
-            self.transposed.append(Tier.of(D.mH, strided, w.stride))
+        self.transposed = [tier.adjoint() for tier in self.tiers]
 
     def resolvent(self, u: Tiers) -> Tiers:
         """(I + alpha (I - W))^-1 u by back substitution (C7)."""
@@ -189,7 +215,8 @@ class Published:
             right = u[i]
             if i:
                 A, S = self.couplings[i - 1]
-                right = right - 2 * self.alpha * circular_transpose(circular(x[-1], S, self.w.stride), A)
+                passed = fit(circular(x[-1], S, self.w.stride), self.w.sizes[i])
+                right = right - 2 * self.alpha * circular_transpose(passed, A)
             x.append(tier.solve(right, self.w.stride))
         return tuple(x)
 
@@ -200,7 +227,8 @@ class Published:
             right = u[i]
             if i + 1 < len(u):
                 A, S = self.couplings[i]
-                right = right - 2 * self.alpha * circular_transpose(circular(x[0], A), S, self.w.stride)
+                passed = fit(circular(x[0], A), self.w.coarse(i))
+                right = right - 2 * self.alpha * circular_transpose(passed, S, self.w.stride)
             x.insert(0, self.transposed[i].solve(right, self.w.stride))
         return tuple(x)
 
@@ -218,18 +246,27 @@ class Published:
         u = tuple(2 * a - b for a, b in zip(z_half, u_half, strict=True))
         return tuple((a + self.alpha * v) * j for a, v, j in zip(u, dz, jac, strict=True)), u
 
-    def forward_backward(self, injection: Tiers, dz: Tiers, tol: float, backward_tol: float | None = None) -> Result:
-        """Both loops with the relative-change rule, gradients of the parameters by autograd of one application."""
+    def forward(self, injection: Tiers, tol: float) -> tuple[Tiers, Tiers, int]:
+        """z, u and the number of iterations, by the relative-change rule."""
         with torch.inference_mode():
-            (z, u), forward = iterate(lambda z, u: self.step(z, u, injection), injection, tol)
-        z = tuple(x.clone() for x in z)
+            (z, u), count = iterate(lambda z, u: self.step(z, u, injection), injection, tol)
+        return tuple(x.clone() for x in z), u, count
+
+    def backward(self, z: Tiers, injection: Tiers, dz: Tiers, tol: float) -> Backward:
+        """By the same rule; gradients of the parameters by autograd of one application."""
         pre = tuple(a + b for a, b in zip(matvec(self.w, z), injection, strict=True))
         jac = tuple((p.detach() > 0).float() * inside for p, inside in zip(pre, self.masks, strict=True))
         with torch.inference_mode():
-            (solved, u_back), backward = iterate(lambda z, u: self.adjoint_step(z, u, jac, dz), dz, backward_tol or tol)
+            (solved, u), count = iterate(lambda z, u: self.adjoint_step(z, u, jac, dz), dz, tol)
             dpre = tuple((v + y) * j for v, y, j in zip(dz, rmatvec(self.w, solved), jac, strict=True))
-        grads = torch.autograd.grad(pre, self.w.parameters, tuple(x.clone() for x in dpre))
-        return Result(z, (u, u_back), grads, (forward, backward), dpre)
+        dpre = tuple(x.clone() for x in dpre)
+        return Backward(dpre, u, torch.autograd.grad(pre, self.w.parameters, dpre), count)
+
+    def forward_backward(self, injection: Tiers, dz: Tiers, tol: float, backward_tol: float | None = None) -> Result:
+        """Both loops."""
+        z, u, forward = self.forward(injection, tol)
+        found = self.backward(z, injection, dz, backward_tol or tol)
+        return Result(z, (u, found.u), found.grads, (forward, found.iterations), found.dpre)
 
 
 def iterate(

@@ -16,7 +16,7 @@ import pytest
 from oracles import assert_close
 
 from implicitref import __main__ as cli
-from implicitref import claims, mon
+from implicitref import claims, mon, networks
 
 bench = importlib.import_module(f"{claims.validation().__name__}.bench")
 curves, layers, machine, measure, ours, peers, suites = (
@@ -26,7 +26,7 @@ curves, layers, machine, measure, ours, peers, suites = (
 HERE = machine.place("numpy")
 PEAKS = dict.fromkeys(machine.PEAKS, 10.0)
 LAYERS = [layers.dense(6, 0.5, 5), layers.tiered((2,), 6, 3), layers.tiered((2, 3), 8, 3)]
-SMALL = suites.Level(((6, 0.5),), (((2,), 6),), 4, 2)
+SMALL = suites.Level(((6, 0.5),), (((2,), 6),), 4, 2, ((2,),))
 
 
 @pytest.fixture(params=LAYERS, ids=lambda layer: layer.name)
@@ -283,10 +283,34 @@ def test_iterations_of_a_large_random_layer_are_those_predicted(m):
         assert abs(point.iterations - point.predicted) <= 1 + 0.1 * point.predicted
 
 
-def test_a_training_step_of_both_sides_has_the_same_loss():
+@pytest.mark.parametrize(
+    "make", [lambda: suites.dense_step(8, HERE, 0), lambda: suites.image_step((2,), 4, HERE, 0)], ids=["dense", "conv"]
+)
+def test_a_training_step_of_both_sides_has_the_same_loss(make):
     pytest.importorskip("torch")
-    found = measure.measure(suites.dense_step(8, HERE, 0), HERE, PEAKS, 1)
+    found = measure.measure(make(), HERE, PEAKS, 1)
     assert [row.state for row in found] == [measure.MEASURED] * 2
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        networks.mon_conv(np.random.default_rng(0), (1, 8, 8), 3),
+        networks.mon_multitier(np.random.default_rng(0), (2, 28, 28), (2, 3, 4)),
+    ],
+    ids=["conv", "tiers larger than half"],
+)
+def test_gradients_of_the_published_networks_are_ours(network):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(size=(3, *network.input_shape)).astype(np.float32), rng.integers(10, size=3)
+    params, differentiated = peers.image_gradients(network, x, labels, 0.7, 1e-6, HERE)
+    loss, _ = differentiated()
+    ours = network.following(x.astype(np.float64)).gradients(x.astype(np.float64), labels, tol=1e-7)
+    assert loss == pytest.approx(ours.loss, rel=1e-5)
+    assert set(params) == set(ours.grads)
+    for name, p in params.items():
+        assert_close(p.grad.numpy(), ours.grads[name], scale=1e-3 + float(np.abs(ours.grads[name]).max()), tol=1e-3)
 
 
 def test_a_solve_of_ours_that_misses_its_accuracy_is_status_1(small, monkeypatch, capsys):

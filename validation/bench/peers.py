@@ -24,8 +24,8 @@ from .measure import Found, Side
 from .ours import following
 
 __all__ = [
-    "BEST", "PEERS", "PUBLISHED", "REFLECTED", "Peer", "absent", "dense_steps", "missing", "product", "sides", "steps",
-    "versions",
+    "BEST", "PEERS", "PUBLISHED", "REFLECTED", "Peer", "absent", "dense_steps", "image_gradients", "image_steps",
+    "missing", "product", "sides", "steps", "versions",
 ]  # fmt: skip
 
 PUBLISHED, BEST = f"{bench_conv.PUBLISHED} (PyTorch)", f"{bench_conv.BEST} (PyTorch)"
@@ -225,6 +225,55 @@ def dense_steps(
         return first[0]  # what is compared is the loss of the first step
 
     return run
+
+
+def image_steps(
+    network: Any, x: np.ndarray, labels: np.ndarray, alpha: float, tol: float, where: Place
+) -> Callable[[tuple[float, ...]], Found]:
+    """The same of `mon_conv` and `mon_multitier`."""
+    torch = importlib.import_module("torch")
+    params, differentiated = image_gradients(network, x, labels, alpha, tol, where)
+    optimiser, first = torch.optim.Adam(params.values(), lr=bench_jfb.RATE), list[Found]()
+
+    def run(tols: tuple[float, ...]) -> Found:
+        loss, iterations = differentiated()
+        optimiser.step()
+        first.append(Found((loss,), iterations))
+        return first[0]
+
+    return run
+
+
+def image_gradients(
+    network: Any, x: np.ndarray, labels: np.ndarray, alpha: float, tol: float, where: Place
+) -> tuple[dict[str, Any], Callable[[], tuple[float, tuple[int, ...]]]]:
+    """The parameters of a network on images by our names; what gives them their gradients, W factored in complex64."""
+    torch, forms, W, ends = importlib.import_module("torch"), bench_conv.forms(), network.W, network.ends
+    with _on(where):
+        params = {name: _tensor(p).requires_grad_() for name, p in network.params.items()}
+        data, target, shapes = _tensor(x), _tensor(labels), getattr(W, "shapes", [W.state_shape])
+        others = tuple(torch.zeros(len(x), *shape) for shape in shapes[1:])
+    lists = {k: [p for name, p in params.items() if name.split(".")[0] == k] for k in ("A", "B", "S", "g", "gs", "h")}
+    w = forms.Weights(**lists, sizes=[shape[1:] for shape in shapes], m=W.m)
+    U, b, weight, bias = (params[name] for name in OUTSIDE)
+
+    def differentiated() -> tuple[float, tuple[int, ...]]:
+        with _on(where):
+            layer = forms.Published(w, alpha, ends.border, torch.complex64)
+        first = torch.nn.functional.conv2d(data, U, b, padding=ends.border + 1)
+        injection = (first.detach(), *others)
+        z, _, forward = layer.forward(injection, tol)
+        features = torch.nn.functional.avg_pool2d(z[-1].requires_grad_(), ends.pool).flatten(1)
+        loss = torch.nn.functional.cross_entropy(features @ weight.T + bias, target)
+        above = torch.autograd.grad(loss, (z[-1], weight, bias))
+        dz = (*map(torch.zeros_like, z[:-1]), above[0])
+        found = layer.backward(tuple(tier.detach() for tier in z), injection, dz, tol)
+        below = torch.autograd.grad(first, (U, b), found.dpre[0])
+        for p, gradient in zip((*w.parameters, U, b, weight, bias), (*found.grads, *below, *above[1:]), strict=True):
+            p.grad = gradient
+        return float(loss.detach()), (forward, found.iterations)
+
+    return params, differentiated
 
 
 def product(name: str, layer: Layer, where: Place) -> Side | None:

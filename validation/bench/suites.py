@@ -13,6 +13,7 @@ from ... import networks
 from ...arrays import to_numpy
 from ...optimisers import adam_init, adam_step
 from ...splitting import rates
+from ...training.loop import RECIPES
 from .. import bench_conv, bench_jfb
 from . import ours, peers
 from .layers import Layer, certified, dense, iteration_need, solve_need, tiered, wanted
@@ -32,14 +33,16 @@ class Level(NamedTuple):
     images: tuple[tuple[tuple[int, ...], int], ...]  # channels, side
     batch: int  # of the dense cases, and of training steps
     image_batch: int
+    networks: tuple[tuple[int, ...], ...]  # channels of those on images of MNIST
     accuracy: float = 1e-3
 
 
 LEVELS = {
-    "quick": Level(((87, 1.0), (87, 0.1)), (((16,), 16), ((8, 16), 16)), 128, 16),
+    "quick": Level(((87, 1.0), (87, 0.1)), (((16,), 16), ((8, 16), 16)), 128, 16, ((4,), (2, 4))),
     "full": Level(
         tuple((n, m) for n in (87, 512) for m in (0.1, 1.0)),
         tuple((case.channels, case.side) for case in bench_conv.CASES.values()), 128, bench_conv.BATCH,
+        ((56,), (16, 32, 32)),
     ),
 }  # fmt: skip
 
@@ -107,33 +110,61 @@ def product_need(name: str, layer: Layer) -> Callable[[tuple[int, ...]], Need] |
 
 def dense_step(batch: int, where: Place, seed: int, tol: float = 1e-3) -> Task:
     """`mon_fc` on noise of 784 numbers; both sides stop at the same relative change and factor W in every step."""
-    rng = np.random.default_rng(seed)
-    x, labels = rng.normal(size=(batch, 784)).astype(np.float32), rng.integers(10, size=batch)
     network = networks.mon_fc(np.random.default_rng(seed), 784)
+    x, labels = _noise(batch, (784,), seed)
+    theirs = functools.partial(peers.dense_steps, network, x, labels)
+    return _step(f"mon_fc 784-87-10 batch={batch}", network, x, labels, theirs, 1, tol, where)
+
+
+def image_step(channels: tuple[int, ...], batch: int, where: Place, seed: int, tol: float = 1e-3) -> Task:
+    """`mon_conv` or `mon_multitier` likewise on images of MNIST's size, ours in the parts that training solves."""
+    alone, rng = len(channels) == 1, np.random.default_rng(seed)
+    name, given = ("mon_conv", channels[0]) if alone else ("mon_multitier", channels)
+    network: Any = getattr(networks, name)(rng, (1, 28, 28), given)
+    x, labels = _noise(batch, (1, 28, 28), seed)
+    theirs = functools.partial(peers.image_steps, network, x, labels)
+    case = f"{name} {','.join(map(str, channels))} batch={batch}"
+    parts = RECIPES[name.replace("_", "-")].parts if where.backend == "numpy" else 1
+    return _step(case, network, x, labels, theirs, parts, tol, where)
+
+
+def _noise(batch: int, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([seed, 1])
+    return rng.normal(size=(batch, *shape)).astype(np.float32), rng.integers(10, size=batch)
+
+
+def _step(
+    case: str, network: Any, x: np.ndarray, labels: np.ndarray, theirs: Callable[..., Any], parts: int, tol: float,
+    where: Place,
+) -> Task:  # fmt: skip
+    """Both sides' steps, whose loss is that of the equilibrium to a per cent."""
     alpha, lacking = rates.best_alpha(network.W, "peaceman-rachford"), peers.missing(("torch",))
-    options: dict[str, Any] = {"alpha": alpha, "tol": tol, "stop": "relative-change"}
     wide = network.following(x.astype(np.float64))
-    exact = wide.gradients(x.astype(np.float64), labels, alpha=alpha, tol=1e-8).loss
-    sides = [Side(OURS, _our_steps(network, where.move(x), where.move(labels), options))]
+    exact = wide.accumulate(x.astype(np.float64), labels, parts, alpha=alpha, tol=1e-6).loss
+    options: dict[str, Any] = {"alpha": alpha, "tol": tol, "stop": "relative-change"}
+    sides = [Side(OURS, _our_steps(network, where.move(x), where.move(labels), parts, where, options))]
     if not lacking:
-        sides.append(Side(peers.PUBLISHED, peers.dense_steps(network, x, labels, alpha, tol, where)))
+        sides.append(Side(peers.PUBLISHED, theirs(alpha, tol, where)))
     return Task(
-        f"mon_fc 784-87-10 batch={batch}", "training step", sides, {peers.PUBLISHED: lacking} if lacking else {},
+        case, "training step", sides, {peers.PUBLISHED: lacking} if lacking else {},
         lambda state: (abs(float(state[0]) - exact) / exact,), (1e-2,),
     )  # fmt: skip
 
 
-def _our_steps(network: Any, x: Any, labels: Any, options: dict[str, Any]) -> Callable[[tuple[float, ...]], Found]:
+def _our_steps(
+    network: Any, x: Any, labels: Any, parts: int, where: Place, options: dict[str, Any]
+) -> Callable[[tuple[float, ...]], Found]:
     network = network.following(x)
-    state, first = (network, adam_init(network.params)), list[Found]()
+    state, first, workers = (network, adam_init(network.params)), list[Found](), where.threads if parts > 1 else 1
 
     def run(tols: tuple[float, ...]) -> Found:
         nonlocal state
         net, optimiser = state
-        found = net.gradients(x, labels, **options)
+        with bench_conv.POOLS.limit(limits=1 if workers > 1 else None, user_api="blas"):
+            found = net.accumulate(x, labels, parts, workers=workers, **options)
         params, optimiser = adam_step(net.params, found.grads, optimiser, bench_jfb.RATE)
-        state = net.replace(**params), optimiser
-        first.append(Found((found.loss,), (found.forward.iterations, found.backward.iterations)))
+        state = net.replace(**net.projected(params)), optimiser
+        first.append(Found((found.loss,), (found.forward_iterations, found.backward_iterations)))
         return first[0]  # what is compared is the loss of the first step
 
     return run
@@ -190,6 +221,8 @@ def training(level: Level, where: Place, seed: int) -> Iterator[Make]:
     for layer in _layers(level, seed):
         yield functools.partial(solve, layer, where, 2, level.accuracy, (peers.PUBLISHED,))
     yield functools.partial(dense_step, level.batch, where, seed)
+    for channels in level.networks:
+        yield functools.partial(image_step, channels, level.image_batch, where, seed)
     if where.backend == "numpy":
         yield functools.partial(jfb_step, level.batch, where.threads)
 
