@@ -209,8 +209,13 @@ def multiply(M: Array, X: Array) -> Array:
     return xp.reshape(like(X, M) @ xp.reshape(X, (K, w, 2 * i, b)), (K, w, 2, M.shape[2] // 2, b))
 
 
-def _of(x: Array, size: Pair) -> list[Array]:
-    return [like(x, matrix) for matrix in _matrices(size)]
+def _of(x: Array, size: Pair) -> Sequence[Array]:
+    return _narrowed(size, x.dtype) if type(x) is np.ndarray else [like(x, matrix) for matrix in _matrices(size)]
+
+
+@functools.lru_cache(maxsize=64)
+def _narrowed(size: Pair, dtype: np.dtype) -> Sequence[np.ndarray]:
+    return [matrix.astype(dtype) for matrix in _matrices(size)]
 
 
 def _rows(x: Array, stride: Pair) -> Array:
