@@ -340,8 +340,11 @@ def test_long_calls_take_turns_one_by_one(monkeypatch):
     # a machine that is slow for seconds must not be slow for one side alone
     order: list[str] = []
     calls = {name: functools.partial(order.append, name) for name in ("ours", "theirs")}
-    measure._alternating(calls, 4)
+    found = measure._alternating(calls, 4)
+    assert {len(times) for times in found.values()} == {measure.MOST * 4}  # as long as one of its moments
     assert max(len([*run]) for _, run in itertools.groupby(order)) > 2
+    monkeypatch.setattr(measure, "ENOUGH", 0.0)
+    assert {len(times) for times in measure._alternating(calls, 5).values()} == {5}
     order.clear()
     monkeypatch.setattr(measure, "LONG", 0.0)
     times = measure._alternating(calls, 4)
