@@ -39,6 +39,7 @@ from implicitref.training.loop import RECIPES
 
 BATCH, BORDER, TOL = 128, 1, 1e-3
 BLOCK, SETTLE = 5, 2
+REST = 0.06  # seconds: OpenBLAS's threads spin for 2^26 ticks of the clock, some 30 ms
 OURS, PUBLISHED, BEST, PRODUCTS = "implicitref", "published", "rfft2 + complex bmm", "products only"
 RULE = "relative-change"  # as the published loops stop
 CERTIFIED, WHOLE = "implicitref, certified", "implicitref, batch whole"
@@ -139,19 +140,22 @@ def torch_weights(p: Problem) -> Any:
 
 
 def interleaved(
-    sides: dict[str, Callable[[], object]], runs: int, block: int = BLOCK, settle: int = SETTLE
+    sides: dict[str, Callable[[], object]], runs: int, block: int = BLOCK, settle: int = SETTLE, rest: float = REST
 ) -> dict[str, list[float]]:
     """Seconds of every call, in alternating blocks. The idle threads of the other library's pool spin for a while, so
-    the first calls of a block are not counted.
+    that the first calls of a block, and all that begin within `rest` seconds of it, are not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(math.ceil(runs / block)):
         for name, run in sides.items():
-            for i in range(settle + block):
+            began, calls, counted = time.perf_counter(), 0, 0
+            while counted < block:
                 begin = time.perf_counter()
                 run()
-                if i >= settle:
+                if calls >= settle and (len(sides) == 1 or begin - began >= rest):
                     times[name].append(time.perf_counter() - begin)
+                    counted += 1
+                calls += 1
     return times
 
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -133,6 +134,18 @@ def test_all_sides_walk_the_same_path(p):
     assert_close(flat(states[bench_conv.BEST]), expected, scale=size(expected), tol=1e-5)
     for ours in (states[bench_conv.WHOLE], np.concatenate(states[bench_conv.OURS])):
         assert_close(ours.reshape(BATCH, -1), expected, scale=size(expected), tol=1e-5)
+
+
+def test_calls_soon_after_the_other_side_are_not_counted():
+    began, calls = time.perf_counter(), []
+    sides = {name: functools.partial(calls.append, name) for name in ("ours", "theirs")}
+    times = bench_conv.interleaved(sides, 4, block=2, settle=1, rest=0.01)
+    assert time.perf_counter() - began >= 4 * 0.01  # two blocks a side
+    assert {name: len(found) for name, found in times.items()} == {"ours": 4, "theirs": 4}
+    assert len(calls) > 4 * (2 + 1)
+    calls.clear()
+    bench_conv.interleaved({"ours": sides["ours"]}, 4, block=2, settle=1, rest=0.01)
+    assert len(calls) == 2 * (2 + 1)  # alone it has nobody to wait for
 
 
 def test_counts_by_hand():

@@ -19,7 +19,7 @@ OURS = bench_conv.OURS
 MEASURED, OFF, FAILED, ABSENT = "measured", "off", "failed", "absent"
 TIGHTEST = 1e-6  # of relative changes in float32: below, a published loop may never stop
 TRIES, PATIENCE = 10, 60.0  # to find a tolerance; seconds of a run after which no other is tried
-LONG = 0.1  # seconds of a call; the threads of another library spin for less
+LONG = 0.1  # seconds of a call
 ENOUGH, MOST = 2.0, 20  # seconds of a side's short calls, and how many times as many of them as were asked for
 NEAR = 1.1  # how near to the largest tolerance that serves
 
@@ -102,12 +102,13 @@ def measure(task: Task, where: Place, machine: dict[str, float], runs: int) -> l
 
 def _alternating(calls: dict[str, Callable[[], None]], runs: int) -> dict[str, list[float]]:
     """Seconds of every call. A machine that others share is slow for seconds: long calls take turns one by one."""
-    once = bench_conv.interleaved(calls, 1, block=1, settle=0)
-    slowest = max(seconds for (seconds,) in once.values())
+    once = bench_conv.interleaved(calls, 1, block=1, settle=0, rest=0.0)
+    slowest = max(1e-6, *(seconds for (seconds,) in once.values()))
     if slowest < LONG:  # and short ones are repeated for as long, so that no such moment falls on one side
-        runs = max(runs, min(MOST * runs, math.ceil(ENOUGH / max(slowest, 1e-9))))
-        return bench_conv.interleaved(calls, runs, min(runs, bench_conv.BLOCK))
-    return bench_conv.interleaved(calls, runs, block=1, settle=1)
+        runs = max(runs, min(MOST * runs, math.ceil(ENOUGH / slowest)))
+        block = max(bench_conv.BLOCK, math.ceil(bench_conv.REST / slowest))
+        return bench_conv.interleaved(calls, runs, min(runs, block))
+    return bench_conv.interleaved(calls, runs, block=1, settle=1, rest=0.0)
 
 
 def _ready(task: Task, side: Side) -> _Ready:
