@@ -24,7 +24,8 @@ import numpy as np
 import implicitref as ir
 
 TOL = 1e-5
-BLOCK, SETTLE = 20, 10
+BLOCK = 20
+REST = 0.15  # seconds, as in bench_conv
 
 
 def problem(
@@ -116,12 +117,15 @@ def torch_layer(W: Any, alpha: float) -> Any:
 
 def _block(run: Callable[[], object]) -> list[float]:
     # the idle threads of the other library's pool spin for a while: the first runs of a block are not counted
+    began = time.perf_counter()
+    while time.perf_counter() - began < REST:
+        run()
     times = []
-    for _ in range(BLOCK + SETTLE):
+    for _ in range(BLOCK):
         begin = time.perf_counter()
         run()
         times.append(time.perf_counter() - begin)
-    return times[SETTLE:]
+    return times
 
 
 def compare(weights: str | None = None, images: str | None = None, threads: int = 2, runs: int = 200) -> dict[str, Any]:
