@@ -297,16 +297,23 @@ class Solved(NamedTuple):
 
 
 def solved(
-    W: Any, x: Any, activation: Any, dz: Any, alpha: float, tols: tuple[float, ...], stop: str, parts: list[slice]
-) -> Solved:
-    """Forward, and with a second tolerance backward and the gradients: every part of the batch in its own thread."""
+    W: Any, x: Any, activation: Any, dz: Any, alpha: float, tols: tuple[float, ...], stop: str, parts: list[slice],
+    handed_on: bool = False,
+) -> Solved:  # fmt: skip
+    """Forward, and with a second tolerance backward and the gradients: every part of the batch in its own thread.
+
+    The pre-activation of the backward pass is W z + injection, as in the published method, or handed on by the forward
+    solve, as in training.
+    """
 
     def part(rows: slice) -> Solved:
         forward = ir.mon.equilibrium(W, x[rows, ...], activation, alpha=alpha, tol=tols[0], stop=stop)
         if len(tols) == 1:
             return Solved([forward], [], {})
-        options = {"pre": activation.root(forward.u, alpha), "alpha": alpha, "tol": tols[1], "stop": stop}
-        grads, backward = ir.mon.equilibrium_vjp(W, x[rows, ...], activation, forward.z, dz[rows, ...], **options)
+        pre, options = activation.root(forward.u, alpha) if handed_on else None, {"alpha": alpha, "tol": tols[1]}
+        grads, backward = ir.mon.equilibrium_vjp(
+            W, x[rows, ...], activation, forward.z, dz[rows, ...], pre=pre, stop=stop, **options
+        )
         return Solved([forward], [backward], grads)
 
     return functools.reduce(together, in_threads(part, parts, len(parts)))

@@ -68,15 +68,19 @@ def curves(level: str, where: Place, runs: int, seed: int) -> Iterator[Curve]:
 def _of_time(
     name: str, parameter: str, values: Sequence[float], make: Callable[..., Layer], where: Place, runs: int, seed: int
 ) -> Curve:
-    points: list[Point] = []
-    for value in values:
-        layer = make(int(value), seed)
-        side, need = ours.steps(layer, where, rates.best_alpha(layer.W, "peaceman-rachford"))[0], iteration_need(layer)
-        times = _times(lambda side=side: side.run(()), where, runs)  # type: ignore[misc]
-        first = points[0] if points else None
-        predicted = 1e-9 * need.operations / first.gflop * first.median_ms if first else times[0]
-        points.append(Point(value, *times, 1, predicted, 1e-9 * need.operations, 1e-9 * need.moved))
-    return Curve(name, parameter, "median_ms", tuple(points))
+    made = {value: make(int(value), seed) for value in values}
+    steps = {value: ours.steps(layer, where, _alpha(layer))[0] for value, layer in made.items()}
+    times = _times({value: functools.partial(step.run, ()) for value, step in steps.items()}, where, runs)
+    needs = {value: iteration_need(layer) for value, layer in made.items()}
+    unit = times[values[0]][0] / needs[values[0]].operations
+    return Curve(name, parameter, "median_ms", tuple(
+        Point(value, *times[value], 1, unit * need.operations, 1e-9 * need.operations, 1e-9 * need.moved)
+        for value, need in needs.items()
+    ))  # fmt: skip
+
+
+def _alpha(layer: Layer) -> float:
+    return rates.best_alpha(layer.W, "peaceman-rachford")
 
 
 def _of_iterations(
@@ -85,10 +89,10 @@ def _of_iterations(
     points = []
     for value in values:
         layer, accuracy = make(value, seed)
-        alpha, asked = rates.best_alpha(layer.W, "peaceman-rachford"), wanted(layer, accuracy, 1)
+        alpha, asked = _alpha(layer), wanted(layer, accuracy, 1)
         side = ours.solves(layer, where, alpha, 1, asked)[1]
         found = side.run(side.first)
-        times = _times(lambda side=side: side.run(side.first), where, runs)  # type: ignore[misc]
+        (times,) = _times({value: functools.partial(side.run, side.first)}, where, runs).values()
         G, need = rates.gap(layer.W), solve_need(layer, found.iterations)
         needed, length = _needed(layer, alpha, asked[0])
         digits = math.log(length / asked[0])
@@ -123,13 +127,16 @@ def _needed(layer: Layer, alpha: float, distance: float) -> tuple[int, float]:
     return count, largest(norm(exact))
 
 
-def _times(run: Callable[[], object], where: Place, runs: int) -> tuple[float, float]:
-    def whole() -> None:
+def _times(runs_of: dict[float, Callable[[], object]], where: Place, runs: int) -> dict[float, tuple[float, float]]:
+    """Median and minimum of every point in ms; the points take turns, for the machine may be slow for seconds."""
+
+    def whole(run: Callable[[], object]) -> None:
         run()
         where.wait()
 
-    found = bench_conv.interleaved({"": whole}, runs, min(runs, bench_conv.BLOCK))[""]
-    return 1e3 * statistics.median(found), 1e3 * min(found)
+    sides = {str(value): functools.partial(whole, run) for value, run in runs_of.items()}
+    found = bench_conv.interleaved(sides, runs, min(runs, bench_conv.BLOCK), rest=0.0)
+    return {value: (1e3 * statistics.median(t), 1e3 * min(t)) for value, t in zip(runs_of, found.values(), strict=True)}
 
 
 class _Sizes(NamedTuple):
@@ -206,6 +213,6 @@ def _draw(curve: Curve, figure: Any) -> None:
         heights = np.array([getattr(p, name) for p in curve.points])
         axes.plot(values, heights, label=label, **line_style(i, len(values)))
     axes.set(xscale="log", yscale="log", xlabel=curve.parameter, ylabel="iterations" if counted else "ms an iteration")
-    axes.set_xticks(values, [f"{value:.3g}" for value in values])
+    axes.set_xticks(values, [f"{value:.0f}" if value == int(value) else f"{value:.3g}" for value in values])
     axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     axes.legend(frameon=False)

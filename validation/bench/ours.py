@@ -44,7 +44,7 @@ def _parts(layer: Layer, where: Place) -> list[slice]:
 
 def _solved(layer: Layer, alpha: float, passes: int, stop: str, parts: list[slice], tols: tuple[float, ...]) -> Found:
     W, x, dz = layer.W, layer.injection, layer.dz
-    found = bench_conv.solved(W, x, layer.activation, dz, alpha, tols[:passes], stop, parts)
+    found = bench_conv.solved(W, x, layer.activation, dz, alpha, tols[:passes], stop, parts, handed_on=True)
     states = ([s.z for s in solutions] for solutions in (found.forward, found.backward) if solutions)
     return Found(tuple(zs[0] if len(zs) == 1 else np.concatenate(zs) for zs in states), found.iterations)
 
