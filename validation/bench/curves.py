@@ -1,8 +1,9 @@
 """Scaling curves of ours: time of one iteration in the sizes, iterations of a solve in tolerance and condition number.
 
-Beside the time stands what the operation count predicts from the first point. Beside the iterations after which every
-sample is within a distance of u* stands ``log(||u_0 - u*||/distance)/(-log rho)`` for two factors rho: predicted by
-`typical`, guaranteed by the exact contraction factor.
+Beside the time stands what the operation count predicts from the first point. Beside the iterations that the timed
+solve took until its certificate said so stand those after which every sample was within the distance of u*, and
+``log(||u_0 - u*||/distance)/(-log rho)`` for two factors rho: predicted by `typical`, guaranteed by the exact
+contraction factor.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ ACCURACY = 1e-3
 
 
 class Point(NamedTuple):
-    """A value of the parameter: time in ms, iterations, what is predicted of the one or the other, what is guaranteed,
-    the certificate.
+    """A value of the parameter: time in ms, iterations, what is predicted of the time or of the iterations needed, the
+    iterations needed and guaranteed, the certificate.
     """
 
     value: float
@@ -43,6 +44,7 @@ class Point(NamedTuple):
     predicted: float
     gflop: float
     gbyte: float
+    needed: int | None = None
     guaranteed: float | None = None
     certified: float | None = None
 
@@ -102,7 +104,7 @@ def _of_iterations(
         shown = rates.constants(G)[1] / layer.W.m if name == "condition" else value
         amounts = 1e-9 * need.operations, 1e-9 * need.moved
         bound = certified(layer, found.state)[0]
-        points.append(Point(shown, *times, needed, predicted, *amounts, guaranteed, bound))
+        points.append(Point(shown, *times, found.iterations[0], predicted, *amounts, needed, guaranteed, bound))
     return Curve(name, parameter, "iterations", tuple(points))
 
 
@@ -206,9 +208,9 @@ def picture(curve: Curve) -> Picture:
 def _draw(curve: Curve, figure: Any) -> None:
     axes, values = figure.add_subplot(), [p.value for p in curve.points]
     counted = curve.measured == "iterations"
-    lines = {"iterations": "iterations", "predicted": "predicted", "guaranteed": "guaranteed"}
-    if not counted:
-        lines = {"median_ms": "measured", "predicted": "by the operation count"}
+    lines = {"median_ms": "measured", "predicted": "by the operation count"}
+    if counted:
+        lines = {name: name for name in ("needed", "predicted", "guaranteed")} | {"iterations": "until certified"}
     for i, (name, label) in enumerate(lines.items()):
         heights = np.array([getattr(p, name) for p in curve.points])
         axes.plot(values, heights, label=label, **line_style(i, len(values)))
