@@ -111,6 +111,17 @@ def test_only_open_signs_are_taken_from_the_side():
     assert_close(layers.slopes(layer, pre, 0.1, dpre), np.array([[1.0, 0, 1, 0, 1, 0]]), scale=1.0, tol=1e-15)
 
 
+def test_parts_in_threads_are_the_whole_batch():
+    layer, where = LAYERS[2], HERE._replace(threads=2)
+    mine, certified, whole = ours.solves(layer, where, 0.5, 2, layers.wanted(layer, 1e-3, 2))
+    assert [side.name for side in (mine, certified, whole)] == [ours.OURS, ours.CERTIFIED, ours.WHOLE]
+    tols = (1e-6, 1e-6)
+    for part, one in zip(mine.run(tols).state, whole.run(tols).state, strict=True):
+        assert part.shape == one.shape
+        assert_close(part, one, scale=float(np.abs(one).max()), tol=1e-5)
+    assert len(ours.solves(LAYERS[0], where, 0.5, 1, (1.0,))) == len(ours.steps(LAYERS[0], where, 0.5)) + 1 == 2
+
+
 # ------------------------------------------------------------------------------------------------
 # peers, planted
 
